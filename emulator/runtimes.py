@@ -1,0 +1,1 @@
+"""What each runtime is: which interpreter runs it, what it finds in /var/runtime."""

@@ -1,0 +1,1 @@
+"""What hosts an instance: a process tree or a container. See ``protocol``."""
