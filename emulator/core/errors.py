@@ -76,7 +76,8 @@ class RequestTooLarge(Fault):
 
     def __init__(self, size: int, invocation_type: str, limit: int) -> None:
         super().__init__(
-            f"{size} byte payload is too large for the {invocation_type} invocation type (limit {limit} bytes)"
+            f"{size} byte payload is too large for the {invocation_type} invocation type "
+            f"(limit {limit} bytes)"
         )
 
 
