@@ -21,12 +21,13 @@ from emulator.core.ids import InstanceId, InvocationId, VersionId
 from emulator.core.instance import State
 from emulator.core.model import Version
 from emulator.core.orders import Assign, Order, Reject, RejectReason, Start, Stop
+from emulator.core.outcome import Outcome
 from emulator.core.pool import Limits, Plan, Pool, PoolStatistics
 from emulator.sandbox.protocol import SandboxBackend
 from emulator.telemetry.journal import Journal
 from emulator.telemetry.metrics import Metrics
 
-from .invocation import Invocation, Outcome
+from .invocation import Invocation
 from .live import Failure, LiveInstance
 from .logs import Logs
 
@@ -43,7 +44,9 @@ class Record:
 
     __slots__ = ("billed", "error_type", "instance", "invocation", "outcome")
 
-    def __init__(self, instance: LiveInstance, invocation: Invocation, outcome: Outcome, error_type: str | None) -> None:
+    def __init__(
+        self, instance: LiveInstance, invocation: Invocation, outcome: Outcome, error_type: str | None
+    ) -> None:
         self.instance = instance.name
         self.invocation = invocation
         self.outcome = outcome

@@ -1,50 +1,12 @@
-"""One attempt to run a request, and what came of it.
-
-Times are ``time.monotonic()`` seconds. The phases are differences of
-consecutive stamps, so they add up to what the caller waited by construction:
-
-    queue     arrived -> its instance began to be made (or it was handed over, when warm)
-    sandbox   -> the sandbox was there
-    runtime   -> the runtime's process had begun to run user code
-    init      -> the runtime asked for its first event
-    invoke    -> the answer was there
-"""
+"""One attempt to run a request: what the fleet hands to an instance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
-from emulator.core.errors import Fault
 from emulator.core.ids import InvocationId, RequestId
 from emulator.core.model import Version
-
-Temperature = Literal["cold", "warm", "restored"]
-
-START_PHASES = ("queue", "sandbox", "runtime", "init")
-PHASES = (*START_PHASES, "invoke")
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What the caller gets. Exactly one kind: an answer, a function error
-    (``error_type`` set, ``payload`` as the platform words it), or a fault."""
-
-    payload: bytes = b""
-    error_type: str | None = None
-    fault: Fault | None = None
-    instance: str = ""
-    start: Temperature = "warm"
-    prewarmed: bool = False
-    """The caller asked for a warm start and an instance was started for it first."""
-    phases: dict[str, float] | None = None
-    """Seconds by phase, in order."""
-    log_tail: bytes = b""
-    """The last 4 KB of the invocation's log, when asked for."""
-    executed_version: str = "$LATEST"
-    revision: str = ""
-    content_type: str = "application/json"
+from emulator.core.outcome import Outcome
 
 
 class Invocation:

@@ -20,10 +20,11 @@ from uuid import uuid4
 from emulator.core import billing
 from emulator.core.ids import InstanceId
 from emulator.core.model import Version
+from emulator.core.outcome import PHASES, Outcome
 from emulator.core.session import Call, IllegalCall, Phase, after
 from emulator.sandbox.protocol import Exit, LaunchFailed, LaunchSpec, Sandbox
 
-from .invocation import PHASES, Invocation, Outcome
+from .invocation import Invocation
 from .logs import LineSplitter
 from .runtime_api import MAX_RESPONSE, InvalidRequestId, RuntimeApi
 
@@ -287,7 +288,7 @@ class LiveInstance:
         outcome = Outcome(
             body, error, None, self.name, "cold" if invocation.cold else "warm", invocation.prewarmed,
             self.phases_of(invocation), executed_version=self.version.qualifier, revision=self.version.revision,
-            content_type=content_type,
+            content_type=content_type, timed_out=timed_out,
         )
         if invocation.tail:
             self._report(invocation, report_error, timed_out)
@@ -388,7 +389,7 @@ class LiveInstance:
 
     def fail_invocation(self, invocation: Invocation) -> None:
         """Tell the invocation that waited for this instance why it never became ready."""
-        failure = self.failure or Failure("Sandbox.Failure", "The instance was stopped before it was ready.", fault=True)
+        failure = self.failure or Failure("Sandbox.Failure", "The instance was stopped while it started.", fault=True)
         invocation.cold = True
         now = invocation.answered_at = self._fleet.clock()
         invocation.delivered_at = invocation.delivered_at or now

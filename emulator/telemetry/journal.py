@@ -40,7 +40,9 @@ class Journal:
         self.failure: str | None = None
         """Why writing stopped (a full disk), if it did. The emulator goes on."""
 
-    def record(self, now: float, fact: str, args: tuple[Any, ...], options: dict[str, Any], orders: list[Order]) -> None:
+    def record(
+        self, now: float, fact: str, args: tuple[Any, ...], options: dict[str, Any], orders: list[Order]
+    ) -> None:
         entry = (now, fact, args, options, orders)
         self._ring.append(entry)
         if self._path is not None:
