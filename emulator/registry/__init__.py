@@ -1,0 +1,1 @@
+"""What is deployed: functions and their versions, and the code they run."""
