@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,6 +58,21 @@ _DEFAULTS = re.compile("|".join(f"(?:{_expression(p if '/' not in p else '**/' +
                                 for p in DEFAULT_EXCLUDES), re.DOTALL)
 
 
+class PackageError(Exception):
+    """A function's code can't be packaged. The message names the thing and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a source."""
+
+    relative: str
+    """``/`` between its parts."""
+    path: Path
+    link: str | None = None
+    """What it points to, if it is a symbolic link that stays one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A function's code as its author keeps it: a folder or a zip file."""
@@ -67,37 +82,48 @@ class Source:
     """Globs; empty means everything."""
     exclude: tuple[str, ...] = ()
     """Globs; stronger than ``include``."""
-    also: tuple[Path, ...] = field(default=())
+    also: tuple[Path, ...] = ()
     """Further files that make the package what it is (a requirements file elsewhere)."""
+    raw: bool = False
+    """Leave nothing out, not even what is never code."""
 
     def has(self, relative: str) -> bool:
         """Would this file (``/`` between the parts) be part of the code?"""
+        if self.raw:
+            return True
         if _DEFAULTS.fullmatch(relative) or any(matches(relative, glob) for glob in self.exclude):
             return False
         return not self.include or any(matches(relative, glob) for glob in self.include)
 
     def may_hold(self, relative: str) -> bool:
         """Is it worth looking into this folder? False only if nothing in it can be code."""
+        if self.raw:
+            return True
         return not _DEFAULTS.fullmatch(relative) and not any(matches(relative, glob) for glob in self.exclude)
 
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """Every file of a folder, sorted: relative path and where it is.
+    def files(self) -> Iterator[Entry]:
+        """Every file of a folder, sorted by name.
 
-        A symbolic link is followed if it leads out of the folder or to a
-        folder, so that the package is whole; a loop of links is cut.
+        A symbolic link that stays within the folder stays one; any other is
+        followed, so that the package is whole. A loop of links is cut.
         """
-        yield from sorted(self._walk(self.path, "", (os.path.realpath(self.path),)))
+        root = os.path.realpath(self.path)
+        yield from sorted(self._walk(self.path, "", (root,)), key=lambda entry: entry.relative)
 
-    def _walk(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    def _walk(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[Entry]:
         with os.scandir(folder) as entries:
             for entry in entries:
-                relative = prefix + entry.name
-                if entry.is_dir():
-                    if not self.may_hold(relative):
-                        continue
-                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                    if entry.is_symlink() and real in above:
-                        continue
-                    yield from self._walk(Path(entry.path), relative + "/", (*above, os.path.realpath(real)))
+                relative, real, link = prefix + entry.name, entry.path, None
+                if entry.is_symlink():
+                    real, target = os.path.realpath(entry.path), os.readlink(entry.path)
+                    inside = real.startswith(above[0] + os.sep) and len(above) == 1
+                    link = target if inside and not os.path.isabs(target) else None
+                if link is not None:
+                    if self.has(relative) and os.path.exists(real):
+                        yield Entry(relative, Path(entry.path), link)
+                elif entry.is_dir():
+                    if self.may_hold(relative) and real not in above:
+                        inner = (*above, real) if entry.is_symlink() else above
+                        yield from self._walk(Path(entry.path), relative + "/", inner)
                 elif entry.is_file() and self.has(relative):
-                    yield relative, Path(entry.path)
+                    yield Entry(relative, Path(entry.path))
