@@ -39,7 +39,8 @@ async def _unknown(request: Request, error: Exception) -> Response:
     what = "No operation answers" if status == 404 else "This method is not allowed for"
     body = {"Type": "User", "message": f"{what} {request.method} {request.url.path}."}
     code = "UnknownOperationException" if status == 404 else "MethodNotAllowedException"
-    headers = {"x-amzn-ErrorType": code, "x-amzn-RequestId": new_request_id(), **(getattr(error, "headers", None) or {})}
+    allow = getattr(error, "headers", None) or {}
+    headers = {"x-amzn-ErrorType": code, "x-amzn-RequestId": new_request_id(), **allow}
     return JSONResponse(body, status_code=status, headers=headers)
 
 

@@ -90,6 +90,7 @@ class Fleet:
         self._ready_waiters: dict[InstanceId, asyncio.Future[bool]] = {}
         self._flusher: asyncio.Task[None] | None = None
         self._quiet = asyncio.Event()
+        self._closed = False
         self._tell(self._pool.configured, limits or Limits())
 
     # -- what the layers above ask for -------------------------------------------
@@ -150,7 +151,10 @@ class Fleet:
         self._flusher = asyncio.create_task(self._flush_journal())
 
     async def aclose(self, *, grace: float = 1.0) -> None:
-        """Admit nothing more, give what runs ``grace`` seconds, then end everything."""
+        """Admit nothing more, give what runs ``grace`` seconds, then end everything. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         self._tell(self._pool.drained)
         if self._invocations:
             self._quiet.clear()

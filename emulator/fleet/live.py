@@ -20,7 +20,7 @@ from uuid import uuid4
 from emulator.core import billing
 from emulator.core.ids import InstanceId
 from emulator.core.model import Version
-from emulator.core.outcome import PHASES, Outcome
+from emulator.core.outcome import PHASES, START_PHASES, Outcome
 from emulator.core.session import Call, IllegalCall, Phase, after
 from emulator.sandbox.protocol import Exit, LaunchFailed, LaunchSpec, Sandbox
 
@@ -312,6 +312,12 @@ class LiveInstance:
         for i in range(1, len(steps)):  # a step that was not reached took no time
             steps[i] = max(steps[i], steps[i - 1])
         return {name: b - a for name, (a, b) in zip(PHASES, pairwise(steps), strict=True)}
+
+    def start_phases(self) -> dict[str, float]:
+        """Seconds by phase of this instance's own start, as far as it has come."""
+        s = self.stamps
+        steps = [s.ordered, s.began, s.sandbox, s.user_init or s.process, s.ready]
+        return {name: b - a for name, (a, b) in zip(START_PHASES, pairwise(steps), strict=True) if b >= a > 0}
 
     def _report(self, invocation: Invocation, error_type: str | None, timed_out: bool) -> None:
         init = self.init_duration if self.invocations == 1 else None
