@@ -5,7 +5,8 @@ consecutive stamps, so they add up to what the caller waited by construction:
 
     queue     arrived -> its instance began to be made (or it was handed over, when warm)
     sandbox   -> the sandbox was there
-    runtime   -> the runtime's process had begun to run user code
+    process   -> the runtime's process existed
+    runtime   -> the runtime began to load user code
     init      -> the runtime asked for its first event
     invoke    -> the answer was there
 """
@@ -19,7 +20,7 @@ from .errors import Fault
 
 Temperature = Literal["cold", "warm", "restored"]
 
-START_PHASES = ("queue", "sandbox", "runtime", "init")
+START_PHASES = ("queue", "sandbox", "process", "runtime", "init")
 PHASES = (*START_PHASES, "invoke")
 
 

@@ -308,7 +308,7 @@ class LiveInstance:
             delivered = invocation.delivered_at or answered
             return {"queue": delivered - arrived, "invoke": answered - delivered}
         s = self.stamps
-        steps = [arrived, s.began, s.sandbox, s.user_init or s.process, s.ready, answered]
+        steps = [arrived, s.began, s.sandbox, s.process, s.user_init or s.process, s.ready, answered]
         for i in range(1, len(steps)):  # a step that was not reached took no time
             steps[i] = max(steps[i], steps[i - 1])
         return {name: b - a for name, (a, b) in zip(PHASES, pairwise(steps), strict=True)}
@@ -316,7 +316,7 @@ class LiveInstance:
     def start_phases(self) -> dict[str, float]:
         """Seconds by phase of this instance's own start, as far as it has come."""
         s = self.stamps
-        steps = [s.ordered, s.began, s.sandbox, s.user_init or s.process, s.ready]
+        steps = [s.ordered, s.began, s.sandbox, s.process, s.user_init or s.process, s.ready]
         return {name: b - a for name, (a, b) in zip(START_PHASES, pairwise(steps), strict=True) if b >= a > 0}
 
     def _report(self, invocation: Invocation, error_type: str | None, timed_out: bool) -> None:

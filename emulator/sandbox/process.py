@@ -290,7 +290,12 @@ class ProcessBackend:
         self._prepared[_key(version)] = (runtime, str(folder), "")
         try:
             sandbox = await self.launch(LaunchSpec("probe", version, {"PATH": "/usr/bin:/bin"}))
-            ended = await sandbox.kill(grace=5)
+            try:
+                async with asyncio.timeout(5):
+                    await sandbox.wait()
+            except TimeoutError:
+                pass
+            ended = await sandbox.kill()
         finally:
             del self._prepared[_key(version)]
         if ended.status != 0:
