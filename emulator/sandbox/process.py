@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,6 +178,9 @@ class ProcessSandbox:
         if memory is not None and peak is None:  # memory.peak came with Linux 5.19
             self._watched_peak = peak = max(self._watched_peak, memory)
         return Usage(memory, peak, self._read_cpu())
+
+    def memory_peak(self) -> int | None:
+        return self._read("peak") if "peak" in self._counters else self.usage().memory_peak
 
     def _read(self, name: str) -> int | None:
         try:
