@@ -37,9 +37,8 @@ def versions() -> list[Check]:
     from emulator import __version__
 
     machine = f"{platform.system()} {platform.release()} {platform.machine()}"
-    found = [
-        Check("versions", "faas-emulator", "ok", f"{__version__}, Python {platform.python_version()}, {machine}")
-    ]
+    python = f"Python {platform.python_version()}"
+    found = [Check("versions", "faas-emulator", "ok", f"{__version__}, {python}, {machine}")]
     for name in ("starlette", "uvicorn", "httptools", "docker", "watchfiles", "prometheus-client", "httpx",
                  "awslambdaric", "boto3"):
         try:

@@ -95,7 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_starting(add: Callable[..., argparse.ArgumentParser]) -> None:
     up = add("up", "start the cloud and stay until Ctrl-C", "up", epilog=_UP)
     _add_settings(up)
-    run = add("exec", "start the cloud, run a command against it, stop", "execute", run="run_exec", epilog=_EXEC)
+    about = "start the cloud, run a command against it, stop"
+    run = add("exec", about, "execute", run="run_exec", epilog=_EXEC)
     run.usage = "faas exec [PATH] [options] -- CMD [ARG ...]"
     _add_settings(run)
     new = add("new", "make a folder with a function to begin with", "scaffold")
