@@ -19,7 +19,7 @@ and a function that sends itself a signal is killed by it, which process 1 would
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import marshal
 import os
@@ -105,7 +105,8 @@ class Launcher:
             if self.rung != "plain":
                 namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
                 self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            namespaces.hide()
+            if self.rung == "root":  # opaque, the kernel would keep us out of user namespaces
+                namespaces.hide()
         os.makedirs(self.folder + "/root", mode=0o700, exist_ok=True)
 
     def run(self) -> None:
@@ -221,9 +222,9 @@ class Launcher:
             pidfd = os.pidfd_open(pid)
             namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
             try:
-                pid = namespaces.clone(_signal.SIGCHLD)
+                pid, born_in = _fork(instance)
                 if pid == 0:
-                    _runtime(instance, user, pidfd, ready_read, output, status)
+                    _runtime(instance, born_in, user, pidfd, ready_read, output, status)
             finally:
                 namespaces.setns(self.own_pid_namespace, namespaces.CLONE_NEWPID)
             instance.runtime = pid
@@ -458,15 +459,28 @@ def _anchor(base: str, message: dict, user: int, ready: int) -> None:  # type: i
         os._exit(1)
 
 
+def _fork(instance: Instance) -> tuple[int, str]:
+    """A child and the cgroup it was born in; (0, ...) in the child."""
+    from emulator.sandbox import namespaces
+
+    folder = instance.group.birthplace() if instance.group else ""
+    if folder:
+        try:
+            return namespaces.clone_into(folder), folder
+        except OSError:
+            pass  # an older kernel, or a filter on system calls: the child moves itself
+    return namespaces.clone(_signal.SIGCHLD), ""
+
+
 def _runtime(
-    instance: Instance, user: int, pidfd: int, ready: int, output: int, status: int
-) -> None:  # no return
+    instance: Instance, born_in: str, user: int, pidfd: int, ready: int, output: int, status: int
+) -> None:
     """Join the anchor's namespaces, give up every privilege, become the runtime."""
     from emulator.sandbox import namespaces
 
     try:
         if instance.group:
-            instance.group.join()
+            instance.group.join(born_in)
         _descriptors((pidfd, ready, output, status), output)
         os.setsid()
         _default_signals()

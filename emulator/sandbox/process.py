@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -290,7 +289,8 @@ class ProcessBackend:
         self._prepared[_key(version)] = (runtime, str(folder), "")
         try:
             sandbox = await self.launch(LaunchSpec("probe", version, {"PATH": "/usr/bin:/bin"}))
-            ended = await sandbox.kill(grace=5)
+            await asyncio.wait([sandbox.exited], timeout=5)
+            ended = await sandbox.kill()
         finally:
             del self._prepared[_key(version)]
         if ended.status != 0:
@@ -516,5 +516,3 @@ def _find_bootstrap(code: str, opt: str, version: Version) -> str:
         f"Runtime.InvalidEntrypoint: function {version.function}: no executable bootstrap "
         f"({', '.join(BOOTSTRAPS[:2])}); add one at the top of its code and chmod +x it"
     )
-
-
