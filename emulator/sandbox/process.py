@@ -292,11 +292,7 @@ class ProcessBackend:
         self._prepared[_key(version)] = (runtime, str(folder), "")
         try:
             sandbox = await self.launch(LaunchSpec("probe", version, {"PATH": "/usr/bin:/bin"}))
-            try:
-                async with asyncio.timeout(5):
-                    await sandbox.wait()
-            except TimeoutError:
-                pass
+            await asyncio.wait([sandbox.exited], timeout=5)
             ended = await sandbox.kill()
         finally:
             del self._prepared[_key(version)]
@@ -523,5 +519,3 @@ def _find_bootstrap(code: str, opt: str, version: Version) -> str:
         f"Runtime.InvalidEntrypoint: function {version.function}: no executable bootstrap "
         f"({', '.join(BOOTSTRAPS[:2])}); add one at the top of its code and chmod +x it"
     )
-
-
