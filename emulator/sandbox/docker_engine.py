@@ -87,7 +87,9 @@ async def engine_status(url: str | None = None) -> str | None:
         return _no_permission(url.removeprefix("unix://"))
     except (OSError, TimeoutError):
         return _no_engine(url)
-    return None if b" 200 " in status else f"the Docker engine at {url} is not well: {status.decode().strip()}"
+    return (
+        None if b" 200 " in status else f"the Docker engine at {url} is not well: {status.decode().strip()}"
+    )
 
 
 def connect(url: str) -> Any:
