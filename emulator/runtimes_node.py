@@ -21,7 +21,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
@@ -67,7 +67,7 @@ def resolve_node(identifier: str, progress: Progress, *, cache: Path | None = No
     """
     found = _IDENTIFIER.fullmatch(identifier)
     if found is None:
-        raise RuntimeUnavailable(f"{identifier} is no Node.js runtime: expected nodejs<major>.x, as nodejs20.x")
+        raise RuntimeUnavailable(f"{identifier} is no Node.js runtime: use nodejs<major>.x, as nodejs20.x")
     interpreter = _interpreter(int(found[1]))
     if interpreter is None:
         raise RuntimeUnavailable(
@@ -80,13 +80,13 @@ def resolve_node(identifier: str, progress: Progress, *, cache: Path | None = No
         directory=_built(identifier, (cache or cache_folder()) / "runtimes", progress),
         interpreter=interpreter,
         prefixes=(interpreter.parent.parent,),
-        command=(str(interpreter), "/var/runtime/index.mjs"),
+        command=(f"/var/lang/bin/{interpreter.name}", "/var/runtime/index.mjs"),
         environ={},
     )
 
 
-def available_node() -> Mapping[str, Path]:
-    """Identifier and interpreter of every Node.js found here, built or not."""
+def available_node() -> tuple[tuple[str, Path | None, str], ...]:
+    """For people: (identifier, interpreter or None, the remedy for what is missing)."""
     majors = {
         int(match[1])
         for pattern in _VERSION_FOLDERS
@@ -94,8 +94,13 @@ def available_node() -> Mapping[str, Path]:
         if (match := re.search(r"[/v@](\d+)(\.|/)", path.removesuffix("/bin/node") + "/"))
     }
     majors.update(version for name in ("node", "nodejs") if (version := _on_path(name)[0]))
-    found = {f"nodejs{major}.x": _interpreter(major) for major in sorted(majors)}
-    return {identifier: path for identifier, path in found.items() if path is not None}
+    rows: list[tuple[str, Path | None, str]] = []
+    for major in sorted(majors):
+        identifier, path = f"nodejs{major}.x", _interpreter(major)
+        built = _folder(identifier, cache_folder() / "runtimes").is_dir()
+        missing = () if built else tuple(missing_tools().values())
+        rows.append((identifier, path, f"apt-get install -y {' '.join(missing)}" if missing else ""))
+    return tuple(rows) or (("nodejs", None, "install Node.js (https://nodejs.org, or `nvm install 20`)"),)
 
 
 def missing_tools() -> dict[str, str]:
@@ -149,8 +154,12 @@ def _key() -> str:
     return digest.hexdigest()[:12]
 
 
+def _folder(identifier: str, cache: Path) -> Path:
+    return cache / f"{identifier}-{_key()}"
+
+
 def _built(identifier: str, cache: Path, progress: Progress) -> Path:
-    final = cache / f"{identifier}-{_key()}"
+    final = _folder(identifier, cache)
     if final.is_dir():
         return final
     if platform.system() != "Linux":
