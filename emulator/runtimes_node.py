@@ -37,6 +37,9 @@ _IDENTIFIER = re.compile(r"nodejs(\d+)\.x")
 _HEARTBEAT = 3.0
 """Seconds between two lines of progress while a step goes on."""
 
+_RECIPE = 1
+"""Raised when ``_build`` changes, so that no cached result of the former one is used."""
+
 _VERSION_FOLDERS = (
     "~/.nvm/versions/node/v{major}.*/bin/node",
     "~/.local/share/fnm/node-versions/v{major}.*/installation/bin/node",
@@ -147,8 +150,8 @@ def _on_path(command: str) -> tuple[int | None, Path]:
 
 def _key() -> str:
     """Changes with everything the result depends on. Not with the version of node: the ABI is Node-API."""
-    digest = hashlib.sha256(f"{platform.system()} {platform.machine()} {platform.libc_ver()[0]}".encode())
-    digest.update(Path(__file__).read_bytes())
+    here = f"{_RECIPE} {platform.system()} {platform.machine()} {platform.libc_ver()[0]}"
+    digest = hashlib.sha256(here.encode())
     for name in ("bootstrap", "index.mjs", "package.json", "package-lock.json"):
         digest.update((SOURCES / name).read_bytes())
     return digest.hexdigest()[:12]
