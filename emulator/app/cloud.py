@@ -144,7 +144,8 @@ async def _build(
 
     gateway_door = GatewayDoor(invoker, lambda: reload.router, port=gateway_port)
     gateway_app = DoorApp(
-        gateway_door, limit=gateway.PAYLOAD_LIMIT, too_large=gateway.too_large, declined=lambda request: gateway.too_large(request, 0)
+        gateway_door, limit=gateway.PAYLOAD_LIMIT, too_large=gateway.too_large,
+        declined=lambda request: gateway.too_large(request, 0),
     )
     await _serve(stack, servers, HttpServer(gateway_app, gateway_door), gateway_socket)
     # Stopping begins here: no new connection, then what runs may finish, then all else in reverse.
