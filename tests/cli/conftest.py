@@ -53,7 +53,8 @@ def emulator() -> Iterator[Emulator]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             running.asked.append((self.command, self.path, dict(self.headers.items()), body))
-            answer = running.answers.get(self.path.partition("?")[0], (404, {}, b'{"message": "no such function"}'))
+            unknown = (404, {}, b'{"message": "no such function"}')
+            answer = running.answers.get(self.path.partition("?")[0], unknown)
             if callable(answer):
                 answer = answer(self.path)
             status, headers, content = (

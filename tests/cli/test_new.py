@@ -52,13 +52,16 @@ def test_nothing_is_overwritten(faas: Faas, tmp_path: Path) -> None:
 
 def test_an_existing_file_is_kept_as_it_is(faas: Faas, tmp_path: Path) -> None:
     (tmp_path / "faas.toml").write_text("# mine\n[functions]\n")
-    assert json.loads(faas("new", "b", "--json").stdout)["written"] == ["b/app.py", "b/event.json", "faas.toml"]
+    written = json.loads(faas("new", "b", "--json").stdout)["written"]
+    assert written == ["b/app.py", "b/event.json", "faas.toml"]
     text = (tmp_path / "faas.toml").read_text()
     assert text.startswith("# mine\n[functions]\n")
     assert set(tomllib.loads(text)["functions"]) == {"b"}
 
 
-@pytest.mark.parametrize("words", [["a b"], ["x", "--runtime", "python311"], ["x", "--runtime", "java21"], [".."]])
+@pytest.mark.parametrize(
+    "words", [["a b"], ["x", "--runtime", "python311"], ["x", "--runtime", "java21"], [".."]]
+)
 def test_bad_names_and_runtimes(words: list[str], faas: Faas, tmp_path: Path) -> None:
     assert faas("new", *words).returncode == 2
     assert not list(tmp_path.iterdir())
@@ -75,7 +78,9 @@ def test_the_python_handler_runs(faas: Faas, tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 def test_the_node_handler_runs(faas: Faas, tmp_path: Path) -> None:
     faas("new", "f", "--runtime", "nodejs20.x")
-    script = "import('./f/index.mjs').then(async m => console.error((await m.handler({name: 'you'}, {})).body))"
+    script = (
+        "import('./f/index.mjs').then(async m => console.error((await m.handler({name: 'you'}, {})).body))"
+    )
     done = subprocess.run(["node", "-e", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stderr) == {"message": "Hello, you!"}
 

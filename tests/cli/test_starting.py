@@ -42,8 +42,8 @@ sys.exit(main())
 def run(folder: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """``faas`` with the app's two doors replaced: here only what the command does with them counts."""
     return subprocess.run(
-        [sys.executable, "-c", STUB, *words], cwd=folder, env=environ(**extra), capture_output=True, text=True,
-        timeout=60, check=False,
+        [sys.executable, "-c", STUB, *words], cwd=folder, env=environ(**extra),
+        capture_output=True, text=True, timeout=60, check=False,
     )
 
 
@@ -87,7 +87,8 @@ def test_exec_gives_the_command_its_way_to_the_cloud(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("command", "status"), [
-    (["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -9 $$"], 137), (["no-such-command-here"], 127), (["/"], 126),
+    (["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -9 $$"], 137),
+    (["no-such-command-here"], 127), (["/"], 126),
 ])
 def test_exec_ends_as_its_command(command: list[str], status: int, tmp_path: Path) -> None:
     done = run(tmp_path, "exec", "--", *command)
