@@ -45,14 +45,17 @@ def _loop_factory() -> Any:
 
 
 async def _execute(settings: Settings, project: Project, command: Sequence[str]) -> int:
-    from emulator.app import start
+    from emulator.app import StartFailed, start
 
     loop = asyncio.get_running_loop()
     signals = _Signals(asyncio.current_task())
     for number in _FORWARDED:
         loop.add_signal_handler(number, signals.arrived, number)
     try:
-        async with start(settings, project) as cloud:
+        # stdout belongs to the command alone.
+        async with start(settings, project, progress=_say, write=_log) as cloud:
+            for warning in cloud.warnings:
+                _say(f"warning: {warning}")
             environ = environment(os.environ, settings, cloud.api_url, cloud.gateway_url)
             try:
                 with signals.held():
@@ -63,6 +66,9 @@ async def _execute(settings: Settings, project: Project, command: Sequence[str])
                 return 127 if isinstance(error, FileNotFoundError) else 126
             status = await process.wait()
             return 128 - status if status < 0 else status
+    except StartFailed as error:
+        _say(str(error))
+        return FAILED
     except asyncio.CancelledError:
         if signals.first is None:
             raise
@@ -70,6 +76,14 @@ async def _execute(settings: Settings, project: Project, command: Sequence[str])
     finally:
         for number in _FORWARDED:
             loop.remove_signal_handler(number)
+
+
+def _say(line: str) -> None:
+    print(f"faas: {line}", file=sys.stderr, flush=True)
+
+
+def _log(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
 
 
 class _Signals:

@@ -19,10 +19,13 @@ from contextlib import asynccontextmanager
 app = types.ModuleType("emulator.app")
 
 @asynccontextmanager
-async def start(settings, project):
+async def start(settings, project, *, progress, write):
+    if settings.port == 1:
+        raise app.StartFailed("port 1 is in use")
+    write("a log line\\n")
     print("started", settings.port, settings.api_port, settings.sandbox, file=sys.stderr, flush=True)
     try:
-        yield types.SimpleNamespace(api_url="http://127.0.0.1:1", gateway_url="http://127.0.0.1:2")
+        yield types.SimpleNamespace(api_url="http://127.0.0.1:1", gateway_url="http://127.0.0.1:2", warnings=["weak"])
     finally:
         print("stopped", file=sys.stderr, flush=True)
 
@@ -32,6 +35,7 @@ def serve(settings, project):
         raise OSError("port 1 is in use")
     return 0
 
+app.StartFailed = type("StartFailed", (Exception,), {})
 app.start, app.serve = start, serve
 sys.modules["emulator.app"] = app
 from emulator.cli import main
@@ -82,8 +86,16 @@ def test_exec_gives_the_command_its_way_to_the_cloud(tmp_path: Path) -> None:
     assert told["AWS_REGION"] == told["AWS_DEFAULT_REGION"] == "us-east-1"
     assert told["AWS_EC2_METADATA_DISABLED"] == "true"
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(told)
+    assert "a log line\n" in done.stderr
+    assert "warning: weak\n" in done.stderr
     assert "started 0 0 process" in done.stderr
     assert done.stderr.splitlines()[-1] == "stopped"
+
+
+def test_exec_that_can_t_start_says_why(tmp_path: Path) -> None:
+    done = run(tmp_path, "exec", "--port", "1", "--", "true")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "faas: port 1 is in use"
 
 
 @pytest.mark.parametrize(("command", "status"), [
