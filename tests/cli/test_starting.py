@@ -25,7 +25,8 @@ async def start(settings, project, *, progress, write):
     write("a log line\\n")
     print("started", settings.port, settings.api_port, settings.sandbox, file=sys.stderr, flush=True)
     try:
-        yield types.SimpleNamespace(api_url="http://127.0.0.1:1", gateway_url="http://127.0.0.1:2", warnings=["weak"])
+        api, gateway = "http://127.0.0.1:1", "http://127.0.0.1:2"
+        yield types.SimpleNamespace(api_url=api, gateway_url=gateway, warnings=["weak"])
     finally:
         print("stopped", file=sys.stderr, flush=True)
 
