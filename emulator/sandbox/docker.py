@@ -186,6 +186,7 @@ class DockerBackend:
     """
 
     name: Literal["docker"] = "docker"
+    engine_status = staticmethod(engine_status)
 
     def __init__(self, *, home: Path, cpu_limit: bool = False, owner: str | None = None) -> None:
         self.home = home.absolute()
