@@ -168,7 +168,7 @@ class ProcessSandbox:
 
     def usage(self) -> Usage:
         if "memory" not in self._counters:
-            if self._watched_now is None and self.pid and not self.exited.done():
+            if self.pid and not self.exited.done():
                 self._watched_now = tree_memory(self.pid)
                 self._watched_peak = max(self._watched_peak, self._watched_now or 0)
             cpu = self._read_cpu()
@@ -226,6 +226,11 @@ class ProcessBackend:
         self._layout = cgroups.Layout()
         self._reasons: list[str] = []
         self._closing = False
+
+    @property
+    def launcher_pid(self) -> int:
+        """The launcher process; 0 when there is none."""
+        return self._channel.process.pid if self._channel is not None else 0
 
     # -- life ---------------------------------------------------------------
 
