@@ -198,7 +198,7 @@ class ProcessSandbox:
 class ProcessBackend:
     """Sandboxed processes through one launcher. See ``protocol.SandboxBackend``."""
 
-    name: Literal["process"] = "process"
+    name: Literal["process", "docker", "fake"] = "process"
 
     def __init__(
         self, *, home: Path, rung: str | None = None, cpu_limit: bool = False, owner: str | None = None
