@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -110,7 +111,8 @@ async def _build(
     functions = Functions()
     logs = Logs(write, format=settings.log_format)
     journal = Journal(settings.home / "journal.jsonl")
-    limits = Limits(account=settings.account_concurrency, memory=settings.memory_capacity)
+    hot = max(6, 3 * (os.cpu_count() or 2))
+    limits = Limits(account=settings.account_concurrency, memory=settings.memory_capacity, hot=hot)
     fleet = Fleet(
         backend, logs, journal, runtime_environ, limits=limits, parallel_launches=settings.parallel_starts
     )
@@ -142,7 +144,8 @@ async def _build(
 
     gateway_door = GatewayDoor(invoker, lambda: reload.router, port=gateway_port)
     gateway_app = DoorApp(
-        gateway_door, limit=gateway.PAYLOAD_LIMIT, too_large=gateway.too_large, declined=lambda request: gateway.too_large(request, 0)
+        gateway_door, limit=gateway.PAYLOAD_LIMIT, too_large=gateway.too_large,
+        declined=lambda request: gateway.too_large(request, 0),
     )
     await _serve(stack, servers, HttpServer(gateway_app, gateway_door), gateway_socket)
     # Stopping begins here: no new connection, then what runs may finish, then all else in reverse.

@@ -179,6 +179,9 @@ class ProcessSandbox:
             self._watched_peak = peak = max(self._watched_peak, memory)
         return Usage(memory, peak, self._read_cpu())
 
+    def memory_peak(self) -> int | None:
+        return self._read("peak") if "peak" in self._counters else self.usage().memory_peak
+
     def _read(self, name: str) -> int | None:
         try:
             return int(os.pread(self._counters[name], 64, 0))

@@ -120,14 +120,21 @@ class Sandbox(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """Now. Cheap enough (< 20 µs) to be asked after each invocation."""
+        """Now. Cheap (< 20 µs)."""
+        ...
+
+    def memory_peak(self) -> int | None:
+        """The same as ``usage().memory_peak``, for after each invocation (< 5 µs)."""
         ...
 
 
 class SandboxBackend(Protocol):
     """Makes sandboxes. One per emulator; safe for many concurrent calls."""
 
-    name: Literal["process", "docker", "fake"]
+    @property
+    def name(self) -> str:
+        """``process`` or ``docker``."""
+        ...
     description: str
     """One line for people: what is used and why."""
 
