@@ -1,0 +1,1 @@
+"""Who may ask for an invocation: HTTP gateway, Lambda API, admin API. They know only the Invoker."""

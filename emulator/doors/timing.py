@@ -1,0 +1,36 @@
+"""What every answer of an invocation tells about its start, on each door alike."""
+
+from __future__ import annotations
+
+from emulator.core.errors import InvalidParameter
+from emulator.core.outcome import Outcome
+from emulator.invoke.invoker import StartWish
+
+START_HEADER = "x-faas-start"
+
+
+def wish(headers: dict[str, str]) -> StartWish:
+    """The start a caller asks for. Raises InvalidParameter."""
+    value = headers.get(START_HEADER)
+    if value is None:
+        return "any"
+    if value == "cold":
+        return "cold"
+    if value == "warm":
+        return "warm"
+    raise InvalidParameter(f"Header X-Faas-Start must be cold or warm, not '{value[:40]}'.")
+
+
+def timing_headers(outcome: Outcome) -> str:
+    """Header lines: which instance, cold or warm, which revision, and the phases
+    in milliseconds as ``Server-Timing``, which browsers draw."""
+    lines = (
+        f"X-Faas-Instance: {outcome.instance}\r\nX-Faas-Start: {outcome.start}\r\n"
+        f"X-Faas-Revision: {outcome.revision}\r\n"
+    )
+    if outcome.prewarmed:
+        lines += "X-Faas-Prewarmed: 1\r\n"
+    if outcome.phases:
+        timing = ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in outcome.phases.items()])
+        lines += f"Server-Timing: {timing}\r\n"
+    return lines

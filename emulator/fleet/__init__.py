@@ -1,0 +1,1 @@
+"""The live driver: carries the pool's orders out on sandboxes, reports back what happened."""

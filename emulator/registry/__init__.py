@@ -1,0 +1,1 @@
+"""What is deployed: functions, their versions, their code."""

@@ -1,0 +1,555 @@
+"""The launcher: a small process beside the emulator that starts and ends instances.
+
+Run as ``python -I -S launcher.py CONTROL_FD RUNG RUNS CPU_LIMIT``. It exists
+because forking a large, threaded, asyncio process is slow and unsafe; forking
+this one takes half a millisecond. It owns every instance tree: when its control
+socket ends (the emulator is gone, however), it kills them all, gives back
+cgroups and folders and exits.
+
+Messages are marshalled dicts behind a four-byte length (both ends are the same
+interpreter). In: ``launch`` (with the write end of the output pipe), ``kill``.
+Out: ``ready``, ``started``, ``failed``, ``exited``, ``gone``.
+
+Two processes make an instance. The *anchor* is process 1 of new namespaces: it
+mounts the file system, then sleeps; the kernel gives it orphans to reap, and
+when it dies everything inside dies. The *runtime* is the launcher's own child,
+joined into those namespaces, so that its exit status arrives here unfiltered
+and a function that sends itself a signal is killed by it, which process 1 would not be.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import marshal
+import os
+import resource
+import select
+import sys
+import time
+
+if __name__ == "__main__":  # behind everything else: only this package is wanted from there
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from emulator.sandbox import cgroups
+
+PROCESSES = 1024
+FILES = 1024
+FIRST_USER = 700_000
+USERS = 1000
+"""Every living instance has a user of its own out of these."""
+
+
+class Instance:
+    """What the launcher knows of one sandbox."""
+
+    def __init__(self, number: int, message: dict) -> None:  # type: ignore[type-arg]
+        self.number = number
+        self.message = message
+        self.anchor = 0
+        self.runtime = 0
+        self.group: cgroups.Group | None = None
+        self.status = -1
+        self.folder = ""
+        self.user_index = -1
+        self.marker = b""
+        self.ended = False
+
+
+class Launcher:
+    """The loop: control socket, status pipes, deaths of children."""
+
+    def __init__(self, control: _socket.socket, rung: str, runs: str, cpu_limit: bool) -> None:
+        self.control = control
+        self.rung = rung
+        self.cpu_limit = cpu_limit
+        self.owner = cgroups.identity(os.getpid())
+        self.folder = f"{runs}/{self.owner}"
+        self.instances: dict[int, Instance] = {}
+        self.children: dict[int, Instance] = {}
+        self.statuses: dict[int, Instance] = {}
+        self.dying: list[Instance] = []
+        self.bases: dict[str, str] = {}
+        self.free_users = list(range(USERS, -1, -1))
+        self.layout = cgroups.Layout()
+        self.poll = select.poll()
+        self.buffer = b""
+        self.received: list[int] = []
+        self.wake, wake = os.pipe()
+        for end in (self.wake, wake):
+            os.set_blocking(end, False)
+        _signal.set_wakeup_fd(wake)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+            # Ends come through the control socket only, so that they are always orderly.
+            _signal.signal(number, _signal.SIG_IGN)
+        self.own_pid_namespace = -1
+
+    # -- the loop ---------------------------------------------------------
+
+    def prepare(self) -> None:
+        if sys.platform == "linux":
+            from emulator.sandbox import namespaces
+
+            namespaces.become_subreaper()
+            if self.rung == "userns":
+                user, group = os.getuid(), os.getgid()
+                namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
+                cgroups.write("/proc/self/setgroups", "deny")
+                cgroups.write("/proc/self/uid_map", f"0 {user} 1")
+                cgroups.write("/proc/self/gid_map", f"0 {group} 1")
+            elif self.rung == "root":
+                namespaces.unshare(namespaces.CLONE_NEWNS)
+                self.layout = cgroups.detect()
+                cgroups.make_owner(self.layout, self.owner, self.cpu_limit)
+            if self.rung != "plain":
+                namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
+                self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            namespaces.hide()
+        os.makedirs(self.folder + "/root", mode=0o700, exist_ok=True)
+
+    def run(self) -> None:
+        self.poll.register(self.control.fileno(), select.POLLIN)
+        self.poll.register(self.wake, select.POLLIN)
+        self.send({"what": "ready", "pid": os.getpid(), "owner": self.owner})
+        while True:
+            for descriptor, _ in self.poll.poll(2 if self.dying else None):
+                if descriptor == self.control.fileno():
+                    if not self.receive():
+                        return
+                elif descriptor == self.wake:
+                    os.read(self.wake, 4096)
+                elif descriptor in self.statuses:
+                    self.on_status(descriptor)
+            self.reap()
+            self.bury()
+
+    def receive(self) -> bool:
+        try:
+            data, ancillary, _, _ = self.control.recvmsg(1 << 16, _socket.CMSG_SPACE(64 * 4))
+        except OSError:
+            return False
+        for level, kind, raw in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                for at in range(0, len(raw) - len(raw) % 4, 4):
+                    descriptor = int.from_bytes(raw[at : at + 4], sys.byteorder)
+                    os.set_inheritable(descriptor, False)
+                    self.received.append(descriptor)
+        if not data:
+            return False
+        self.buffer += data
+        while len(self.buffer) >= 4:
+            end = 4 + int.from_bytes(self.buffer[:4], "little")
+            if len(self.buffer) < end:
+                break
+            message = marshal.loads(self.buffer[4:end])
+            self.buffer = self.buffer[end:]
+            if message["op"] == "launch":
+                self.launch(message, self.received.pop(0))
+            elif message["op"] == "kill":
+                self.on_kill(message)
+            elif message["op"] == "base":
+                try:
+                    self.base(message)
+                except OSError:
+                    continue  # the launch that needs it tries again, and tells
+        return True
+
+    def send(self, message: dict) -> None:  # type: ignore[type-arg]
+        raw = marshal.dumps(message)
+        try:
+            self.control.sendall(len(raw).to_bytes(4, "little") + raw)
+        except OSError:
+            return  # the loop sees the end of the socket next
+
+    # -- starting ---------------------------------------------------------
+
+    def launch(self, message: dict, output: int) -> None:  # type: ignore[type-arg]
+        instance = Instance(message["id"], message)
+        self.instances[instance.number] = instance
+        status_read, status_write = os.pipe()
+        try:
+            if self.rung == "plain":
+                self.launch_plain(instance, output, status_write)
+            else:
+                self.launch_isolated(instance, output, status_write)
+        except OSError as error:
+            os.close(status_read)
+            self.fail(instance, f"{error}")
+        else:
+            self.statuses[status_read] = instance
+            self.poll.register(status_read, select.POLLIN)
+        finally:
+            os.close(status_write)
+            os.close(output)
+
+    def base(self, message: dict) -> str:  # type: ignore[type-arg]
+        """The read-only tree of this runtime, built at its first use."""
+        from emulator.sandbox import namespaces
+
+        key = f"{message['runtime']}|{message['prefixes']}"
+        if key not in self.bases:
+            root = f"{self.folder}/root/{len(self.bases)}"
+            users = (
+                {FIRST_USER + index: 1051 + index for index in range(USERS)} if self.rung == "root" else {}
+            )
+            namespaces.make_base(root, message["runtime"], message["prefixes"], users)
+            self.bases[key] = root
+        return self.bases[key]
+
+    def launch_isolated(self, instance: Instance, output: int, status: int) -> None:
+        from emulator.sandbox import namespaces
+
+        message = instance.message
+        base = self.base(message)
+        user = 0
+        if self.rung == "root":
+            if not self.free_users:
+                raise OSError(11, f"all {USERS} instance users are taken; lower the concurrency")
+            instance.user_index = self.free_users.pop()
+            user = FIRST_USER + instance.user_index
+            instance.group = cgroups.Group(self.layout, self.owner, message["name"], self.cpu_limit)
+            instance.group.make(message["memory"], PROCESSES)
+        ready_read, ready_write = os.pipe()
+        pidfd = -1
+        try:
+            pid = namespaces.clone(namespaces.INSTANCE | namespaces.CLONE_NEWPID | _signal.SIGCHLD)
+            if pid == 0:
+                _anchor(base, message, user, ready_write)
+            instance.anchor = pid
+            self.children[pid] = instance
+            pidfd = os.pidfd_open(pid)
+            namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
+            try:
+                pid = namespaces.clone(_signal.SIGCHLD)
+                if pid == 0:
+                    _runtime(instance, user, pidfd, ready_read, output, status)
+            finally:
+                namespaces.setns(self.own_pid_namespace, namespaces.CLONE_NEWPID)
+            instance.runtime = pid
+            self.children[pid] = instance
+        finally:
+            for descriptor in (ready_read, ready_write, pidfd):
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def launch_plain(self, instance: Instance, output: int, status: int) -> None:
+        instance.folder = f"{self.folder}/tmp-{instance.number}"
+        os.mkdir(instance.folder, 0o700)
+        instance.marker = instance.message["marker"]
+        environ = instance.message["environ"]
+        for name, value in environ.items():
+            environ[name] = value.replace(f"{self.folder}/tmp-@", instance.folder)
+        pid = os.fork()
+        if pid == 0:
+            _plain(instance, output, status)
+        instance.runtime = pid
+        self.children[pid] = instance
+
+    def on_status(self, descriptor: int) -> None:
+        """The runtime's last words before exec: its times, or why there is no exec."""
+        instance = self.statuses.pop(descriptor)
+        self.poll.unregister(descriptor)
+        raw = os.read(descriptor, 4096)
+        while more := os.read(descriptor, 4096):
+            raw += more
+        os.close(descriptor)
+        times, _, error = raw.partition(b"\n")
+        if error or not times:
+            self.fail(instance, error.decode(errors="replace") or "the sandbox could not be set up")
+            return
+        created, started = times.split()
+        self.send(
+            {
+                "what": "started", "id": instance.number, "pid": instance.runtime,
+                "created": int(created) / 1e9, "started": int(started) / 1e9,
+            }
+        )  # fmt: skip
+
+    def fail(self, instance: Instance, error: str) -> None:
+        self.send({"what": "failed", "id": instance.number, "error": error})
+        instance.status = 0  # nothing more to report but that it is gone
+        self.end(instance)
+
+    # -- ending -----------------------------------------------------------
+
+    def on_kill(self, message: dict) -> None:  # type: ignore[type-arg]
+        instance = self.instances.get(message["id"])
+        if instance is None:
+            return
+        if message["signal"] == _signal.SIGKILL:
+            self.end(instance)
+        elif instance.runtime:
+            _kill(instance.runtime, message["signal"])
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            instance = self.children.pop(pid, None)
+            if instance is None:
+                continue
+            if pid == instance.runtime:
+                instance.runtime = 0
+                if instance.status < 0 and instance not in self.statuses.values():
+                    instance.status = status
+                    self.report_exit(instance)
+            else:
+                instance.anchor = 0
+            self.end(instance)
+
+    def report_exit(self, instance: Instance) -> None:
+        status = instance.status
+        self.send(
+            {
+                "what": "exited", "id": instance.number,
+                "status": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+                "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+                "out_of_memory": instance.group.out_of_memory() if instance.group else False,
+            }
+        )  # fmt: skip
+
+    def end(self, instance: Instance) -> None:
+        """Kill the whole tree; ``bury`` finishes when it is dead."""
+        if instance.ended:
+            return
+        instance.ended = True
+        if instance.group:
+            instance.group.thaw()
+        if instance.anchor:
+            _kill(instance.anchor, _signal.SIGKILL)
+        if instance.runtime:
+            _kill(-instance.runtime if self.rung == "plain" else instance.runtime, _signal.SIGKILL)
+            _kill(instance.runtime, _signal.SIGKILL)
+        self.dying.append(instance)
+
+    def bury(self) -> None:
+        """Give back what dead instances held."""
+        left = []
+        for instance in self.dying:
+            if instance.marker and _kill_marked(instance.marker):
+                left.append(instance)
+                continue
+            if instance.runtime or instance.anchor or (instance.group and not instance.group.remove()):
+                left.append(instance)
+                if instance.group:
+                    instance.group.kill()
+                continue
+            if instance.folder:
+                _remove_tree(instance.folder)
+            if instance.user_index >= 0:
+                self.free_users.append(instance.user_index)
+            del self.instances[instance.number]
+            self.send({"what": "gone", "id": instance.number})
+        self.dying = left
+
+    def close(self) -> None:
+        """The emulator is gone: leave nothing."""
+        self.control.close()
+        deadline = time.monotonic() + 5
+        for instance in list(self.instances.values()):
+            self.end(instance)
+        while self.dying and time.monotonic() < deadline:
+            self.poll.poll(2)
+            self.reap()
+            self.bury()
+        for root in self.layout.roots(self.cpu_limit):
+            try:
+                os.rmdir(f"{root}/{cgroups.TOP}/{self.owner}")
+                os.rmdir(f"{root}/{cgroups.TOP}")
+            except OSError:
+                continue
+        if self.rung != "plain":
+            from emulator.sandbox import namespaces
+
+            for base in self.bases.values():
+                namespaces.unmount(base)
+        _remove_tree(self.folder)
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number) if pid > 0 else os.killpg(-pid, number)
+    except OSError:
+        return
+
+
+def _kill_marked(marker: bytes) -> bool:
+    """Kill what escaped its process group but still has this instance's address in its environment."""
+    if not os.path.isdir("/proc/self"):
+        return False
+    found = False
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as file:
+                if marker not in file.read().split(b"\0"):
+                    continue
+        except OSError:
+            continue
+        found = True
+        _kill(int(entry), _signal.SIGKILL)
+    return found
+
+
+def _remove_tree(folder: str) -> None:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(entry.path)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            continue
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return
+
+
+# -- in the children: nothing here returns --------------------------------
+
+
+def _default_signals() -> None:
+    _signal.set_wakeup_fd(-1)
+    for number in _signal.valid_signals():
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+            try:
+                _signal.signal(number, _signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _anchor(base: str, message: dict, user: int, ready: int) -> None:  # type: ignore[type-arg]
+    """Process 1 of the instance: its file system, then its reaper."""
+    from emulator.sandbox import namespaces
+
+    try:
+        namespaces.die_with_parent()
+        os.closerange(0, ready)
+        os.closerange(ready + 1, 1 << 16)
+        _signal.set_wakeup_fd(-1)
+        try:
+            namespaces.set_hostname(message["hostname"])
+            namespaces.enter_instance(base, message["code"], message["opt"], message["tmp"], user)
+            os.write(ready, b"%d" % time.monotonic_ns())
+        except OSError as error:
+            os.write(ready, b"E" + str(error).encode())
+            os._exit(1)
+        os.close(ready)
+        # Ignored deaths are reaped by the kernel: orphans of the function need no loop here.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
+        namespaces.set_name("faas-anchor")
+        namespaces.drop_bounding_set()
+        namespaces.drop_capabilities()
+        while True:
+            _signal.pause()
+    finally:
+        os._exit(1)
+
+
+def _runtime(
+    instance: Instance, user: int, pidfd: int, ready: int, output: int, status: int
+) -> None:  # no return
+    """Join the anchor's namespaces, give up every privilege, become the runtime."""
+    from emulator.sandbox import namespaces
+
+    try:
+        if instance.group:
+            instance.group.join()
+        _descriptors((pidfd, ready, output, status), output)
+        os.setsid()
+        _default_signals()
+        said = os.read(ready, 4096)
+        if not said or said[:1] == b"E":
+            raise OSError(0, said[1:].decode() or "the instance's first process died")
+        namespaces.setns(pidfd, namespaces.INSTANCE)
+        os.chdir("/var/task")
+        _limits(None)
+        namespaces.drop_bounding_set()
+        if instance.group:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        namespaces.drop_capabilities()
+        namespaces.no_new_privileges()
+        os.umask(0o022)
+        os.write(status, b"%s %d" % (said, time.monotonic_ns()))
+        os.execve(instance.message["argv"][0], instance.message["argv"], instance.message["environ"])
+    except OSError as error:
+        os.write(status, b"\n" + str(error).encode())
+    finally:
+        os._exit(127)
+
+
+def _plain(instance: Instance, output: int, status: int) -> None:
+    """The same without namespaces: a session, limits, and the real paths."""
+    try:
+        created = time.monotonic_ns()
+        _descriptors((output, status), output)
+        os.setsid()
+        _default_signals()
+        if sys.platform == "linux":
+            from emulator.sandbox import namespaces
+
+            namespaces.die_with_parent()
+            namespaces.no_new_privileges()
+        os.chdir(instance.message["code"])
+        _limits(instance.message["tmp"])
+        os.umask(0o022)
+        os.write(status, b"%d %d" % (created, time.monotonic_ns()))
+        os.execve(instance.message["argv"][0], instance.message["argv"], instance.message["environ"])
+    except OSError as error:
+        os.write(status, b"\n" + str(error).encode())
+    finally:
+        os._exit(127)
+
+
+def _descriptors(kept: tuple[int, ...], output: int) -> None:
+    """Standard streams to their places; everything but ``kept`` closed."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    last = 2
+    for descriptor in sorted(kept):
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, 1 << 16)
+
+
+def _limits(file_size: int | None) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+
+def main() -> None:
+    control = _socket.socket(fileno=int(sys.argv[1]))
+    launcher = Launcher(control, sys.argv[2], sys.argv[3], sys.argv[4] == "1")
+    try:
+        try:
+            launcher.prepare()
+        except OSError as error:
+            launcher.send({"what": "fatal", "error": str(error)})
+            return
+        launcher.run()
+    finally:
+        launcher.close()
+
+
+if __name__ == "__main__":
+    main()

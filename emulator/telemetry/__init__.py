@@ -1,0 +1,1 @@
+"""What is remembered of decisions and invocations: the journal and the metrics."""

@@ -1,0 +1,142 @@
+"""Every fact the pool was told and every order it gave, append-only.
+
+Replaying the facts through a fresh pool must give the same orders: so each
+session is a regression test, a trace for the simulator and a bug report.
+Format: JSON lines ``{"now": s, "fact": name, "args": [...], "orders": [[name, ...], ...]}``;
+the first line of a file says the format's version and the wall clock at ``now``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from emulator.core.orders import Assign, Order, Reject, Start, Stop
+from emulator.core.pool import Limits, Plan, Pool
+
+FORMAT = 1
+KEPT = 50_000
+"""Entries kept in memory for readers."""
+FILE_LIMIT = 64 * 2**20
+"""Bytes per file; at the limit the file becomes ``….1`` and a new one begins."""
+
+Entry = tuple[float, str, tuple[Any, ...], dict[str, Any], list[Order]]
+
+
+class Journal:
+    """In memory always, on disk when a path is given; written in batches by ``flush``."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._ring: deque[Entry] = deque(maxlen=KEPT)
+        self._pending: list[Entry] = []
+        self._path = path
+        self._file: IO[str] | None = None
+        self._size = 0
+        self.failure: str | None = None
+        """Why writing stopped (a full disk), if it did. The emulator goes on."""
+
+    def record(
+        self, now: float, fact: str, args: tuple[Any, ...], options: dict[str, Any], orders: list[Order]
+    ) -> None:
+        entry = (now, fact, args, options, orders)
+        self._ring.append(entry)
+        if self._path is not None:
+            self._pending.append(entry)
+
+    def flush(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending or self._path is None or self.failure:
+            return
+        try:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("w", encoding="utf-8")
+                head = {"journal": FORMAT, "wall": time.time(), "now": time.monotonic()}
+                self._file.write(json.dumps(head) + "\n")
+            text = "".join(encode(entry) for entry in pending)
+            self._file.write(text)
+            self._file.flush()
+            self._size += len(text)
+            if self._size > FILE_LIMIT:
+                self._rotate()
+        except OSError as error:
+            self.failure = f"the journal {self._path} can't be written any more: {error.strerror}"
+
+    def _rotate(self) -> None:
+        assert self._file is not None
+        assert self._path is not None
+        self._file.close()
+        self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
+        self._file, self._size = None, 0
+
+    def entries(self) -> Iterator[Entry]:
+        """What is in memory, oldest first."""
+        return iter(tuple(self._ring))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the first entry is still in memory."""
+        return len(self._ring) < KEPT
+
+    def close(self) -> None:
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def encode(entry: Entry) -> str:
+    """One line of JSON with its newline."""
+    now, fact, args, options, orders = entry
+    line: dict[str, Any] = {
+        "now": now, "fact": fact, "args": [asdict(a) if isinstance(a, (Limits, Plan)) else a for a in args],
+        "orders": [order_row(order) for order in orders],
+    }
+    if options:
+        line["options"] = options
+    return json.dumps(line, separators=(",", ":")) + "\n"
+
+
+def order_row(order: Order) -> list[Any]:
+    match order:
+        case Start(instance, version):
+            return ["start", instance, version]
+        case Assign(invocation, instance):
+            return ["assign", invocation, instance]
+        case Reject(invocation, reason):
+            return ["reject", invocation, reason.value]
+        case Stop(instance, stop_reason):
+            return ["stop", instance, stop_reason.value]
+
+
+def decode(lines: Iterable[str]) -> Iterator[tuple[float, str, list[Any], dict[str, Any], list[list[Any]]]]:
+    """Entries of a journal's file. Raises ValueError naming the line."""
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if "journal" in line:
+                continue
+            yield line["now"], line["fact"], line["args"], line.get("options", {}), line["orders"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"line {number} is not a journal entry: {error!r}") from error
+
+
+_VALUES = {"configured": Limits, "declared": Plan}
+
+
+def replay(lines: Iterable[str], pool: Pool | None = None) -> list[str]:
+    """Tell a fresh pool the same facts; returns the differences, one sentence each (none: equal)."""
+    pool = pool or Pool()
+    differences = []
+    for now, fact, args, options, expected in decode(lines):
+        if fact in _VALUES:
+            args = [_VALUES[fact](**args[0])]
+        orders = [order_row(order) for order in getattr(pool, fact)(*args, now=now, **options)]
+        if orders != expected:
+            differences.append(f"at {now}: {fact}{tuple(args)} gave {orders}, recorded were {expected}")
+    return differences
