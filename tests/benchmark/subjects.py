@@ -101,7 +101,8 @@ class Bench:
         self.code = self.folder / "code"
         self.code.mkdir()
         (self.code / "app.py").write_text(HANDLERS)
-        names = {"echo": "app.echo", "sleep": "app.sleep", "web": "app.web", **{f"many{i}": "app.echo" for i in range(20)}}
+        names = {"echo": "app.echo", "sleep": "app.sleep", "web": "app.web"}
+        names |= {f"many{number}": "app.echo" for number in range(20)}
         self.functions = names
         text = "[emulator]\nmemory_capacity = 65536\n\n"  # limits are not what is measured here
         for name, handler in names.items():
