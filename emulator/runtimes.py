@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import os
 import re
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 PYTHON_MINORS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 PYTHON_DISTRIBUTIONS = (
@@ -63,11 +64,11 @@ def resolve(identifier: str, progress: Callable[[str], None]) -> Runtime:
     if matched := re.fullmatch(r"python(\d\.\d+)", identifier):
         return _python(identifier, matched[1], progress)
     if identifier.startswith("nodejs"):
-        try:
-            from emulator.runtimes_node import resolve_node
-        except ImportError:
-            raise RuntimeUnavailable(f"{identifier}: this installation has no Node.js runtimes") from None
-        return resolve_node(identifier, progress)
+        node = _node()
+        if node is None:
+            raise RuntimeUnavailable(f"{identifier}: this installation has no Node.js runtimes")
+        runtime: Runtime = node.resolve_node(identifier, progress)
+        return runtime
     raise RuntimeUnavailable(
         f"{identifier}: no such runtime here; use python3.x, nodejs*, or provided.al2023 with a bootstrap"
     )
@@ -79,14 +80,21 @@ def available() -> tuple[tuple[str, Path | None, str], ...]:
     for minor in PYTHON_MINORS:
         found = find_python(minor)
         rows.append((f"python{minor}", found, "" if found else _python_remedy(minor)))
-    try:
-        from emulator.runtimes_node import available_node
-    except ImportError:
+    node = _node()
+    if node is None:
         rows.append(("nodejs", None, "this installation has no Node.js runtimes"))
     else:
-        rows.extend(available_node())
+        rows.extend(node.available_node())
     rows.append(("provided.al2023", Path("/bin/sh"), ""))
     return tuple(rows)
+
+
+def _node() -> Any:
+    """The module that knows Node.js; it imports from this one, hence not at the top. None: absent."""
+    try:
+        return importlib.import_module("emulator.runtimes_node")
+    except ImportError:
+        return None
 
 
 def _python_remedy(minor: str) -> str:
@@ -163,7 +171,8 @@ def _python_folder(
             _pip_install(identifier, foreign, draft)
         (draft / "bootstrap.py").write_bytes(source.read_bytes())
         launcher = draft / "bootstrap"
-        launcher.write_text(f'#!/bin/sh\nexec /var/lang/bin/python{minor} -S /var/runtime/bootstrap.py "$@"\n')
+        command = f"/var/lang/bin/python{minor} -S /var/runtime/bootstrap.py"
+        launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         launcher.chmod(0o755)
         draft.chmod(0o755)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -110,7 +111,8 @@ async def _build(
     functions = Functions()
     logs = Logs(write, format=settings.log_format)
     journal = Journal(settings.home / "journal.jsonl")
-    limits = Limits(account=settings.account_concurrency, memory=settings.memory_capacity)
+    hot = max(6, 3 * (os.cpu_count() or 2))
+    limits = Limits(account=settings.account_concurrency, memory=settings.memory_capacity, hot=hot)
     fleet = Fleet(
         backend, logs, journal, runtime_environ, limits=limits, parallel_launches=settings.parallel_starts
     )

@@ -15,7 +15,6 @@ from emulator.doors.admin import Panel
 from emulator.fleet.fleet import Fleet, Record
 from emulator.fleet.live import LiveInstance
 from emulator.invoke.invoker import Invoker
-from emulator.telemetry.journal import encode
 
 
 def build_panel(
@@ -66,7 +65,7 @@ def build_panel(
             for line in fleet.logs.since(name, since)
         ],
         log_wait=fleet.logs.wait,
-        journal=lambda: map(encode, fleet.journal.entries()),
+        journal=fleet.journal.lines,
         metrics=lambda: generate_latest(registry),
     )
 

@@ -15,6 +15,8 @@ class State(Enum):
     BUSY = "busy"
     GONE = "gone"
 
+    __hash__ = object.__hash__  # Enum's own hashes the name each time
+
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.STARTING: frozenset({State.IDLE, State.BUSY, State.GONE}),
@@ -35,7 +37,7 @@ class Instance:
     """One execution environment. Invariant: ``invocation`` is set while one is
     bound to it (reserved while STARTING, running while BUSY)."""
 
-    __slots__ = ("epoch", "expires_at", "id", "idle_since", "invocation", "memory", "queued_expiry",
+    __slots__ = ("assigned_at", "epoch", "expires_at", "id", "idle_since", "invocation", "memory", "queued_expiry",
                  "state", "version")
 
     def __init__(self, id: InstanceId, version: VersionId, memory: int, epoch: int) -> None:
@@ -47,6 +49,7 @@ class Instance:
         self.state = State.STARTING
         self.invocation: InvocationId | None = None
         self.idle_since = 0.0
+        self.assigned_at = 0.0
         self.expires_at = 0.0
         self.queued_expiry: float | None = None
         """When its entry in the pool's expiry heap is due, if it has one."""

@@ -12,6 +12,8 @@ Rules:
   arrivals, so an arrival exactly at an expiry is cold.
 - *Admission and placement are one decision*, made in one call.
 - *Most recently used first*: few instances stay hot, the rest can expire.
+- *Held*: where many quick invocations meet many idle instances, few of these
+  serve all, with an idle one in reserve for each that waits (``core.hold``).
 - Facts about unknown ids are no order, never an error: cancellation makes
   duplicates normal. An illegal transition of a known instance is an error.
 - Every fact costs O(log n) at most; nothing scans all instances but snapshots.
@@ -27,6 +29,7 @@ from math import inf
 from typing import Literal
 
 from .concurrency import ACCOUNT_DEFAULT, Concurrency
+from .hold import Hold
 from .ids import InstanceId, InvocationId, VersionId
 from .instance import Instance, State
 from .keepalive import FixedKeepAlive, KeepAlive
@@ -46,6 +49,10 @@ class Limits:
     binding: Binding = "early"
     """early: the invocation that started an instance gets it (AWS).
     late: whichever instance is free first serves whoever waits longest."""
+    hot: int = 0
+    """How many instances of a version work at once on *quick* invocations (see
+    ``core.hold``) while further ones wait for them a moment, though another idle
+    instance is there for each. It never changes who starts cold. 0: off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,9 @@ class _Deployment:
     """Invocations bound to no instance (late binding)."""
     alive: int = 0
     starting: int = 0
+    idles: int = 0
+    """Instances in state IDLE."""
+    hold: Hold = field(default_factory=Hold)
     retired: bool = False
 
 
@@ -100,6 +110,8 @@ class Pool:
         self._idle_order: OrderedDict[InstanceId, Instance] = OrderedDict()
         """All idle instances, least recently used first: whom to evict."""
         self._expiries: list[tuple[float, int, Instance]] = []
+        self._holding: dict[VersionId, _Deployment] = {}
+        """Deployments with held invocations."""
         self._last_id = 0
         self._memory = 0
         self._draining = False
@@ -132,6 +144,7 @@ class Pool:
         if deployment is None:
             return orders
         deployment.retired = True
+        self._let_go(deployment, orders, now)
         for instance in deployment.idle:
             if instance.state is State.IDLE:
                 orders.append(self._stop(instance, StopReason.RETIRED))
@@ -147,6 +160,7 @@ class Pool:
         for name in {deployment.plan.function: None for deployment in chosen}:
             self._epochs[name] = self._epochs.get(name, 0) + 1
         for deployment in chosen:
+            self._let_go(deployment, orders, now)
             for instance in deployment.idle:
                 if instance.state is State.IDLE:
                     orders.append(self._stop(instance, StopReason.EVICTED))
@@ -157,6 +171,8 @@ class Pool:
         """Shutting down: nothing new is admitted, idle instances stop."""
         self._draining = True
         orders = self._settle(now)
+        for deployment in list(self._holding.values()):
+            self._let_go(deployment, orders, now)
         for instance in list(self._idle_order.values()):
             orders.append(self._stop(instance, StopReason.DRAINED))
         return orders
@@ -176,7 +192,18 @@ class Pool:
         if refusal is not None:
             orders.append(Reject(invocation, refusal))
             return orders
-        self._place(invocation, deployment, orders, cold=cold)
+        hold = deployment.hold
+        if hold.waiting or (self._limits.hot and hold.is_quick and not cold):
+            busy = deployment.alive - deployment.idles - deployment.starting
+            if not cold and busy >= self._limits.hot and deployment.idles > len(hold.waiting):
+                hold.add(invocation, now)
+                self._running[invocation] = version
+                self._holding[version] = deployment
+                return orders
+            if hold.waiting:
+                # Every idle instance is spoken for by one that waits.
+                cold = cold or deployment.idles <= len(hold.waiting)
+        self._place(invocation, deployment, orders, now, cold=cold)
         return orders
 
     def ready(self, id: InstanceId, now: float) -> list[Order]:
@@ -189,6 +216,7 @@ class Pool:
         deployment.starting -= 1
         if instance.invocation is not None:
             instance.enter(State.BUSY)
+            instance.assigned_at = now
             orders.append(Assign(instance.invocation, id))
         else:
             self._release(instance, deployment, now, orders)
@@ -205,6 +233,7 @@ class Pool:
             del self._running[instance.invocation]
             instance.invocation = None
             self._concurrency.release(deployment.plan.function)
+            deployment.hold.served(now - instance.assigned_at, now)
         self._release(instance, deployment, now, orders)
         return orders
 
@@ -217,7 +246,7 @@ class Pool:
         if instance is None or instance.invocation is None or instance.state is not State.BUSY:
             return orders
         invocation, instance.invocation = instance.invocation, None
-        self._place(invocation, self._deployments[instance.version], orders)
+        self._place(invocation, self._deployments[instance.version], orders, now)
         return orders
 
     def died(self, id: InstanceId, now: float, *, delivered: bool = True) -> list[Order]:
@@ -240,7 +269,7 @@ class Pool:
                 self._drop(invocation, deployment)
                 orders.append(Reject(invocation, RejectReason.START_FAILED))
         elif invocation is not None and not delivered:
-            self._place(invocation, deployment, orders)
+            self._place(invocation, deployment, orders, now)
         elif invocation is not None:
             self._drop(invocation, deployment)
         self._forget_if_done(instance.version, deployment)
@@ -262,6 +291,7 @@ class Pool:
         else:
             deployment = self._deployments[place]
             deployment.waiting.pop(invocation, None)
+            self._unhold(deployment, invocation)
         self._drop(invocation, deployment)
         return orders
 
@@ -286,7 +316,11 @@ class Pool:
     @property
     def next_deadline(self) -> float | None:
         """When ``tick`` has something to do, at the earliest; None: never."""
-        return self._expiries[0][0] if self._expiries else None
+        deadline = self._expiries[0][0] if self._expiries else None
+        for deployment in self._holding.values():
+            patience = deployment.hold.deadline
+            deadline = patience if deadline is None else min(deadline, patience)
+        return deadline
 
     def has_idle(self, version: VersionId) -> bool:
         deployment = self._deployments.get(version)
@@ -331,21 +365,37 @@ class Pool:
             idle = self._deployments[instance.version].idle
             while idle and idle[0].state is not State.IDLE:
                 idle.popleft()
+        if self._holding:
+            self._release_held(orders, now)
         return orders
 
+    def _release_held(self, orders: list[Order], now: float) -> None:
+        """No instance came free for a while: these are not quick after all, everybody goes."""
+        for deployment in list(self._holding.values()):
+            if deployment.hold.is_over(now):
+                self._let_go(deployment, orders, now)
+
+    def _let_go(self, deployment: _Deployment, orders: list[Order], now: float) -> None:
+        """The idle instances in reserve are about to end: who waits takes them first."""
+        if self._holding.pop(deployment.plan.version, None) is not None:
+            for invocation in deployment.hold.take_all():
+                self._place(invocation, deployment, orders, now)
+
+    def _unhold(self, deployment: _Deployment, invocation: InvocationId) -> None:
+        if deployment.hold.remove(invocation) and not deployment.hold.waiting:
+            self._holding.pop(deployment.plan.version, None)
+
     def _place(
-        self, invocation: InvocationId, deployment: _Deployment, orders: list[Order], *, cold: bool = False
+        self, invocation: InvocationId, deployment: _Deployment, orders: list[Order], now: float, *, cold: bool = False
     ) -> None:
         if not cold:
             idle = deployment.idle
             while idle:
                 instance = idle.pop()
                 if instance.state is State.IDLE:
-                    instance.enter(State.BUSY)
                     del self._idle_order[instance.id]
-                    instance.invocation = invocation
-                    self._running[invocation] = instance.id
-                    orders.append(Assign(invocation, instance.id))
+                    deployment.idles -= 1
+                    self._bind(invocation, instance, now, orders)
                     return
         late = self._limits.binding == "late"
         if not (late and deployment.starting > len(deployment.waiting)):
@@ -388,7 +438,7 @@ class Pool:
 
     def _release(self, instance: Instance, deployment: _Deployment, now: float, orders: list[Order]) -> None:
         """The instance is free: it serves who waits, is kept, or stops."""
-        if self._draining or (deployment.retired and not deployment.waiting):
+        if self._draining or (deployment.retired and not deployment.waiting and not deployment.hold.waiting):
             reason = StopReason.DRAINED if self._draining else StopReason.RETIRED
             orders.append(self._stop(instance, reason))
             return
@@ -398,23 +448,32 @@ class Pool:
             return
         if deployment.waiting:
             invocation, _ = deployment.waiting.popitem(last=False)
-            if instance.state is not State.BUSY:
-                instance.enter(State.BUSY)
-            instance.invocation = invocation
-            self._running[invocation] = instance.id
-            orders.append(Assign(invocation, instance.id))
+            self._bind(invocation, instance, now, orders)
+            return
+        if deployment.hold.waiting:
+            self._bind(deployment.hold.take(), instance, now, orders)
+            if not deployment.hold.waiting:
+                del self._holding[deployment.plan.version]
             return
         instance.enter(State.IDLE)
         instance.idle_since = now
         instance.expires_at = deployment.keep_alive.expiry(instance, now)
+        deployment.idles += 1
+        self._idle_order[instance.id] = instance
         if instance.expires_at <= now:
-            self._idle_order[instance.id] = instance
             orders.append(self._stop(instance, StopReason.EXPIRED))
             return
         deployment.idle.append(instance)
-        self._idle_order[instance.id] = instance
         if instance.queued_expiry is None or instance.queued_expiry > instance.expires_at:
             self._queue_expiry(instance)
+
+    def _bind(self, invocation: InvocationId, instance: Instance, now: float, orders: list[Order]) -> None:
+        if instance.state is not State.BUSY:
+            instance.enter(State.BUSY)
+        instance.invocation = invocation
+        instance.assigned_at = now
+        self._running[invocation] = instance.id
+        orders.append(Assign(invocation, instance.id))
 
     def _restart_for_waiting(self, deployment: _Deployment, orders: list[Order]) -> None:
         """An evicted instance did not serve who waited: with none left to come, start one."""
@@ -434,7 +493,8 @@ class Pool:
 
     def _remove(self, instance: Instance, deployment: _Deployment) -> None:
         if instance.state is State.IDLE:
-            self._idle_order.pop(instance.id, None)
+            del self._idle_order[instance.id]
+            deployment.idles -= 1
         instance.enter(State.GONE)
         del self._instances[instance.id]
         self._memory -= instance.memory
@@ -447,5 +507,5 @@ class Pool:
     def _forget_if_done(self, version: VersionId, deployment: _Deployment) -> None:
         """A retired version without instances is not needed any more: a long-lived
         emulator with hot reload would keep every revision otherwise."""
-        if deployment.retired and not deployment.alive and not deployment.waiting:
+        if deployment.retired and not deployment.alive and not deployment.waiting and not deployment.hold.waiting:
             self._deployments.pop(version, None)

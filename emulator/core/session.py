@@ -22,12 +22,16 @@ class Phase(Enum):
     FAILED = "failed"
     """Init failed: nothing is legal any more."""
 
+    __hash__ = object.__hash__  # Enum's own hashes the name each time
+
 
 class Call(Enum):
     NEXT = "next"
     RESPONSE = "response"
     ERROR = "error"
     INIT_ERROR = "init/error"
+
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: dict[tuple[Phase, Call], Phase] = {

@@ -19,7 +19,10 @@ from .lambda_api.functions import FunctionRoutes
 
 
 def api_app(invoker: Invoker, door: invoke.InvokeDoor, panel: Panel) -> Starlette:
-    invocations = DoorApp(door, limit=invoke.PAYLOAD_LIMIT, too_large=invoke.too_large, declined=_declined)
+    invocations = DoorApp(
+        lambda request: door.accepts(request) and door(request), limit=invoke.PAYLOAD_LIMIT,
+        too_large=invoke.too_large, declined=_declined,
+    )
     routes: list[BaseRoute] = [
         *AdminRoutes(panel).routes(),
         Route("/2015-03-31/functions/{name}/invocations", invocations),

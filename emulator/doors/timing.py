@@ -24,13 +24,17 @@ def wish(headers: dict[str, str]) -> StartWish:
 def timing_headers(outcome: Outcome) -> str:
     """Header lines: which instance, cold or warm, which revision, and the phases
     in milliseconds as ``Server-Timing``, which browsers draw."""
-    lines = (
-        f"X-Faas-Instance: {outcome.instance}\r\nX-Faas-Start: {outcome.start}\r\n"
-        f"X-Faas-Revision: {outcome.revision}\r\n"
-    )
+    phases = outcome.phases
+    if phases is None:
+        timing = ""
+    elif len(phases) == 2:  # warm: by far the most
+        timing = f"Server-Timing: queue;dur={phases['queue'] * 1000:.3f}, invoke;dur={phases['invoke'] * 1000:.3f}\r\n"
+    else:
+        timing = ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in phases.items()])
+        timing = f"Server-Timing: {timing}\r\n"
     if outcome.prewarmed:
-        lines += "X-Faas-Prewarmed: 1\r\n"
-    if outcome.phases:
-        timing = ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in outcome.phases.items()])
-        lines += f"Server-Timing: {timing}\r\n"
-    return lines
+        timing += "X-Faas-Prewarmed: 1\r\n"
+    return (
+        f"X-Faas-Instance: {outcome.instance}\r\nX-Faas-Start: {outcome.start}\r\n"
+        f"X-Faas-Revision: {outcome.revision}\r\n{timing}"
+    )

@@ -39,6 +39,12 @@ Environ = Callable[[Version, str, str], dict[str, str]]
 """version, Runtime API address, log stream -> the runtime's environment."""
 
 
+Fact = Callable[..., list[Order]]
+_PLAIN: dict[str, Any] = {}
+_COLD = {"cold": True}
+_UNDELIVERED = {"delivered": False}
+
+
 class Record:
     """One finished invocation, for readers."""
 
@@ -79,8 +85,7 @@ class Fleet:
         self._versions: dict[VersionId, Version] = {}
         self._lives: dict[InstanceId, LiveInstance] = {}
         self._invocations: dict[InvocationId, Invocation] = {}
-        self._facts: deque[tuple[Callable[..., list[Order]], tuple[Any, ...], dict[str, Any], LiveInstance | None]]
-        self._facts = deque()
+        self._facts: deque[tuple[Fact, tuple[Any, ...], dict[str, Any], LiveInstance | None]] = deque()
         self._telling = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
@@ -91,7 +96,7 @@ class Fleet:
         self._flusher: asyncio.Task[None] | None = None
         self._quiet = asyncio.Event()
         self._closed = False
-        self._tell(self._pool.configured, limits or Limits())
+        self._tell(self._pool.configured, (limits or Limits(),))
 
     # -- what the layers above ask for -------------------------------------------
 
@@ -99,20 +104,18 @@ class Fleet:
         """The version may be invoked from now on."""
         self._versions[version.id] = version
         plan = Plan(version.id, version.function, version.memory, version.keep_alive, version.reserved_concurrency)
-        self._tell(self._pool.declared, plan)
+        self._tell(self._pool.declared, (plan,))
 
     def retire(self, version: Version) -> None:
         """The version is no longer the one that runs; what is in flight finishes on it."""
-        self._tell(self._pool.retired, version.id)
+        self._tell(self._pool.retired, (version.id,))
 
     def submit(self, invocation: Invocation) -> None:
         """Run it; ``invocation.done`` is told the outcome exactly once."""
         invocation.arrived_at = invocation.arrived_at or self.clock()
         self._invocations[invocation.id] = invocation
-        if invocation.want_cold:
-            self._tell(self._pool.arrived, invocation.id, invocation.version.id, cold=True)
-        else:
-            self._tell(self._pool.arrived, invocation.id, invocation.version.id)
+        options = _COLD if invocation.want_cold else _PLAIN
+        self._tell(self._pool.arrived, (invocation.id, invocation.version.id), options)
 
     def has_idle(self, version: Version) -> bool:
         return self._pool.has_idle(version.id)
@@ -120,7 +123,7 @@ class Fleet:
     async def prewarm(self, version: Version, count: int) -> tuple[int, int]:
         """Start spares and wait until they are ready: (started, ready)."""
         before = set(self._lives)
-        self._tell(self._pool.prewarmed, version.id, count)
+        self._tell(self._pool.prewarmed, (version.id, count))
         started = [id for id in self._lives if id not in before]
         loop = asyncio.get_running_loop()
         waiters = [self._ready_waiters.setdefault(id, loop.create_future()) for id in started]
@@ -130,7 +133,7 @@ class Fleet:
     def evict(self, function: str | None) -> int:
         """Idle instances stop now, busy ones after use; returns how many stopped now."""
         before = len(self._lives)
-        self._tell(self._pool.evicted, function)
+        self._tell(self._pool.evicted, (function,))
         return before - len(self._lives)
 
     def reset(self) -> int:
@@ -155,7 +158,7 @@ class Fleet:
         if self._closed:
             return
         self._closed = True
-        self._tell(self._pool.drained)
+        self._tell(self._pool.drained, ())
         if self._invocations:
             self._quiet.clear()
             try:
@@ -186,30 +189,27 @@ class Fleet:
         waiter = self._ready_waiters.pop(live.id, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(True)
-        self._tell(self._pool.ready, live.id, about=live)
+        self._tell(self._pool.ready, (live.id,), about=live)
 
     def finished(self, live: LiveInstance) -> None:
-        self._tell(self._pool.finished, live.id)
+        self._tell(self._pool.finished, (live.id,))
 
     def free_again(self, live: LiveInstance) -> None:
         """It asked for its next event; matters only if it had been reported stalled."""
         if live.stalled:
             live.stalled = False
-            self._tell(self._pool.finished, live.id)
+            self._tell(self._pool.finished, (live.id,))
 
     def stalled(self, live: LiveInstance) -> None:
         live.stalled = True
-        self._tell(self._pool.stalled, live.id)
+        self._tell(self._pool.stalled, (live.id,))
 
     def died(self, live: LiveInstance, *, delivered: bool) -> None:
         self._lives.pop(live.id, None)
         waiter = self._ready_waiters.pop(live.id, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(False)
-        if delivered:
-            self._tell(self._pool.died, live.id, about=live)
-        else:
-            self._tell(self._pool.died, live.id, about=live, delivered=False)
+        self._tell(self._pool.died, (live.id,), _PLAIN if delivered else _UNDELIVERED, about=live)
 
     def completed(
         self, live: LiveInstance, invocation: Invocation, outcome: Outcome, error_type: str | None, timed_out: bool
@@ -286,20 +286,24 @@ class Fleet:
     # -- facts and orders ------------------------------------------------------------
 
     def _tell(
-        self, fact: Callable[..., list[Order]], *args: Any, about: LiveInstance | None = None, **options: Any
+        self, fact: Fact, args: tuple[Any, ...], options: dict[str, Any] = _PLAIN, about: LiveInstance | None = None
     ) -> None:
-        self._facts.append((fact, args, options, about))
+        """``fact(*args, now, **options)``, then what it orders. ``about``: the instance that reports."""
         if self._telling:
+            self._facts.append((fact, args, options, about))
             return
         self._telling = True
+        facts, record = self._facts, self.journal.record
         try:
-            while self._facts:
-                fact, args, options, about = self._facts.popleft()
+            while True:
                 now = self.clock()
-                orders = fact(*args, now=now, **options)
-                self.journal.record(now, fact.__name__, args, options, orders)
+                orders = fact(*args, now, **options) if options else fact(*args, now)
+                record(now, fact.__name__, args, options, orders)
                 for order in orders:
                     self._carry_out(order, about)
+                if not facts:
+                    break
+                fact, args, options, about = facts.popleft()
         finally:
             self._telling = False
         deadline = self._pool.next_deadline
@@ -307,11 +311,12 @@ class Fleet:
             self._arm(deadline)
 
     def _carry_out(self, order: Order, about: LiveInstance | None) -> None:
+        if type(order) is Assign:  # first, and without a pattern: one of these for each invocation
+            invocation = self._invocations[order.invocation]
+            invocation.cold = about is not None and about.id == order.instance
+            self._lives[order.instance].take(invocation)
+            return
         match order:
-            case Assign(invocation_id, instance_id):
-                invocation = self._invocations[invocation_id]
-                invocation.cold = about is not None and about.id == instance_id
-                self._lives[instance_id].take(invocation)
             case Start(instance_id, version_id):
                 live = LiveInstance(self, instance_id, self._versions[version_id])
                 self._lives[instance_id] = live
@@ -322,6 +327,8 @@ class Fleet:
                     stopped.stop()
             case Reject(invocation_id, reason):
                 self._reject(self._invocations[invocation_id], reason, about)
+            case Assign():
+                pass  # above
             case _:
                 assert_never(order)
 
@@ -352,7 +359,7 @@ class Fleet:
         if self.clock() < deadline:
             self._arm(deadline)
             return
-        self._tell(self._pool.tick)
+        self._tell(self._pool.tick, ())
 
     async def _flush_journal(self) -> None:
         warned = False

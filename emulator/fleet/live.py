@@ -9,8 +9,10 @@ where: it is told to start, to take an invocation and to stop, and reports
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import termios
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,6 +39,8 @@ NEXT_GRACE = 0.05
 """Seconds that an instance which has answered may take to ask for its next
 event while an invocation is already assigned to it."""
 _TAIL = 4096
+_unread = bytearray(4)
+"""Where the kernel writes how much there is to read; asking is cheaper than a failing read."""
 _MARKER = "\x1efaas:user-init "
 
 
@@ -85,6 +89,7 @@ class LiveInstance:
         self._loop = asyncio.get_running_loop()
         self._connection: RuntimeApi | None = None
         self._delivered = False
+        self._start_unlogged = False
         self._deadline = 0.0
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
@@ -227,8 +232,25 @@ class LiveInstance:
         self._deadline = now + timeout
         if self._deadline_timer is None:
             self._deadline_timer = self._loop.call_later(timeout, self._deadline_due)
-        self._log(f"START RequestId: {invocation.request_id} Version: {self.version.qualifier}", invocation)
+        if invocation.tail:
+            self._log_start(invocation)
+        else:
+            self._start_unlogged = True
+            fleet.logs.begun.append(self._log_late_start)
+            fleet.logs.schedule_flush()
         connection.deliver(invocation, int((wall + timeout) * 1000))
+
+    def _log_late_start(self) -> None:
+        """It has been running for a while, or has written something: its START is due."""
+        if self._start_unlogged and self.invocation is not None:
+            self._log_start(self.invocation)
+
+    def _log_start(self, invocation: Invocation) -> None:
+        self._start_unlogged = False
+        text = billing.start_line(invocation.request_id, self.version.qualifier)
+        if invocation.tail:
+            invocation.log_lines.append(text)
+        self._fleet.logs.add(self.version.function, self.name, invocation.request_id, text, at=invocation.started_wall)
 
     def _deadline_due(self) -> None:
         """One timer serves many invocations: it is moved on when it comes too early."""
@@ -326,8 +348,16 @@ class LiveInstance:
             duration = self.version.timeout
         billed = billing.billed_ms(duration, init)
         if self.sandbox is not None:
-            self.peak = self.sandbox.usage().memory_peak or self.peak
+            self.peak = self.sandbox.memory_peak() or self.peak
         request_id = invocation.request_id
+        self._fleet.billed(self, billed)
+        if self._start_unlogged and error_type is None:
+            self._start_unlogged = False
+            self._fleet.logs.add_span(
+                invocation.started_wall, self.version.function, self.name, request_id, self.version.qualifier,
+                duration, billed, self.version.memory, self.peak, init,
+            )
+            return
         self._log(f"END RequestId: {request_id}", invocation)
         self._log(
             billing.report_line(
@@ -336,7 +366,6 @@ class LiveInstance:
             ),
             invocation,
         )
-        self._fleet.billed(self, billed)
 
     # -- the end -------------------------------------------------------------------
 
@@ -451,6 +480,9 @@ class LiveInstance:
         """Read what was written so far; what a runtime wrote before its answer is there by now."""
         if self._output is None:
             return
+        fcntl.ioctl(self._output, termios.FIONREAD, _unread)
+        if not final and not any(_unread):
+            return
         for _ in range(64):  # 4 MB at a time at most, see _read_output
             try:
                 data = os.read(self._output, 65536)
@@ -485,6 +517,8 @@ class LiveInstance:
         if invocation is None or (not self._delivered and invocation is self.invocation):
             self._fleet.logs.add(self.version.function, self.name, None, text)
             return
+        if self._start_unlogged:
+            self._log_start(invocation)
         if invocation.tail:
             invocation.log_lines.append(text)
         self._fleet.logs.add(self.version.function, self.name, invocation.request_id, text)

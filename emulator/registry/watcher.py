@@ -9,15 +9,11 @@ recursive or not: one over the code folders, one over the folders around them
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from .sources import Source
-
-logger = logging.getLogger("emulator.registry")
 
 CONFIGURATION = "faas.toml"
 """Stands for the configuration file among the names of what changed. No function can be called so."""
@@ -26,6 +22,9 @@ _STEP = 25
 """Milliseconds without news before changes are told: an editor writes a file in several steps."""
 _DEBOUNCE = 100
 """Milliseconds after which they are told whatever goes on."""
+_BLIND = 1.1
+"""Seconds after which a polled change is told again: polling compares times in whole seconds, so it does
+not see a second change within the first one's second."""
 _SHARED = ("9p", "cifs", "drvfs", "fuse", "nfs", "prl_fs", "smb", "vboxsf", "virtiofs", "fakeowner")
 """File systems that don't tell about changes made on their other side."""
 
@@ -82,8 +81,14 @@ class Watcher:
 
     async def _watch_inside(self, sources: Mapping[str, Source], note: Callable[[set[str]], None]) -> None:
         folders = {source.path for source in sources.values() if source.path.is_dir()}
-        async for paths in self._changes(folders, recursive=True, step=_STEP):
-            note({name for name, source in sources.items() if any(_concerns(source, path) for path in paths)})
+        again = asyncio.get_running_loop().call_later
+        if polling := _must_poll(folders):
+            again(_BLIND, note, set(sources))
+        async for paths in self._changes(folders, recursive=True, step=_STEP, poll=polling):
+            names = {name for name, source in sources.items() if any(_concerns(source, path) for path in paths)}
+            note(names)
+            if polling and names:
+                again(_BLIND, note, names)
 
     async def _watch_around(
         self, sources: Mapping[str, Source], file: Path | None, note: Callable[[set[str]], None]
@@ -95,7 +100,7 @@ class Watcher:
         folders = {source.path for source in sources.values() if source.path.suffix not in (".zip", ".jar")}
         inodes = {folder: _inode(folder) for folder in folders}
         there = {folder for folder in around if folder.is_dir()}
-        async for paths in self._changes(there, recursive=False, step=2 * _STEP):
+        async for paths in self._changes(there, recursive=False, step=2 * _STEP, poll=_must_poll(there)):
             names = {name for name, files in single.items() if any(path in files for path in paths)}
             if file is not None and file in paths:
                 names.add(CONFIGURATION)
@@ -103,7 +108,9 @@ class Watcher:
             if any(_inode(folder) not in (inode, None) for folder, inode in inodes.items()):
                 self._restart.set()  # a folder is another one now: look at that
 
-    async def _changes(self, folders: set[Path], *, recursive: bool, step: int) -> AsyncIterator[set[Path]]:
+    async def _changes(
+        self, folders: set[Path], *, recursive: bool, step: int, poll: bool
+    ) -> AsyncIterator[set[Path]]:
         """Touched paths, until ``_restart`` is set."""
         restart = self._restart
         if not folders:
@@ -114,8 +121,8 @@ class Watcher:
         reported = {os.path.realpath(folder): folder for folder in folders}
         watch = awatch(
             *sorted(reported), watch_filter=None, stop_event=restart, recursive=recursive,
-            step=step, debounce=max(_DEBOUNCE, 2 * step), force_polling=_must_poll(folders),
-            poll_delay_ms=200, ignore_permission_denied=True,
+            step=step, debounce=_DEBOUNCE, force_polling=poll, poll_delay_ms=200,
+            ignore_permission_denied=True,
         )
         async for changes in watch:
             yield {_as_given(path, reported) for _, path in changes}
@@ -145,18 +152,18 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def _must_poll(folders: set[Path]) -> bool | None:
-    """True on a file system shared with another machine. None leaves it to ``WATCHFILES_FORCE_POLLING``."""
-    if "WATCHFILES_FORCE_POLLING" in os.environ or not sys.platform.startswith("linux"):
-        return None
+def _must_poll(folders: set[Path]) -> bool:
+    """``WATCHFILES_FORCE_POLLING`` if set; else true on a file system shared with another machine."""
+    if wish := os.environ.get("WATCHFILES_FORCE_POLLING"):
+        return wish.lower() not in ("false", "disable", "disabled", "0")
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:
-        return None
+        return False  # not Linux, and no other system shares a folder without telling
     shared = []
     for mount in mounts:
         left, _, right = mount.partition(" - ")
         if right.startswith(_SHARED):
             shared.append(Path(left.split()[4].replace("\\040", " ")))
-    return True if any(folder.is_relative_to(mount) for folder in folders for mount in shared) else None
+    return any(folder.resolve().is_relative_to(mount) for folder in folders for mount in shared)
 

@@ -64,6 +64,11 @@ class Layout:
             wanted.append(self.cpu)
         return list(dict.fromkeys(root for root in wanted if root))
 
+    def all_roots(self) -> list[str]:
+        """Every hierarchy in which something of ours may be."""
+        roots = [self.v2, self.memory, self.pids, self.freezer, self.cpuacct, self.cpu]
+        return list(dict.fromkeys(root for root in roots if root))
+
     def has(self, controller: str) -> bool:
         return controller in self.v2_controllers or bool(getattr(self, controller))
 
@@ -77,14 +82,12 @@ def detect() -> Layout:
         return layout
     for line in mounts:
         _, point, kind, options, *_ = line.split()
-        if kind not in ("cgroup", "cgroup2") or not _writable(point):
-            continue
-        if kind == "cgroup2":
+        names = {"memory", "cpu", "cpuacct", "pids", "freezer"} & set(options.split(","))
+        if kind == "cgroup2" and _writable(point):
             layout.v2 = point
             layout.v2_controllers = _enable(point)
-            continue
-        for name in ("memory", "cpu", "cpuacct", "pids", "freezer"):
-            if name in options.split(","):
+        elif kind == "cgroup" and names and _writable(point):
+            for name in names:
                 setattr(layout, name, point)
     return layout
 
@@ -146,9 +149,17 @@ class Group:
         if path := self._file("pids", "pids.max", "pids.max"):
             write(path, str(processes))
 
-    def join(self) -> None:
-        """Move the calling, single-threaded process in. Moving oneself needs no global lock."""
+    def birthplace(self) -> str:
+        """The folder of version 2 that a process can be born in; '' where there is none."""
+        return f"{self.layout.v2}/{self.relative}" if self.layout.v2 else ""
+
+    def join(self, born_in: str = "") -> None:
+        """Move the calling, single-threaded process in, where it isn't yet.
+
+        Version 1 has ``tasks``: moving one's own only thread needs no global lock there."""
         for folder in self.folders:
+            if folder == born_in:
+                continue
             v2 = bool(self.layout.v2) and folder.startswith(self.layout.v2 + "/")
             write(folder + ("/cgroup.procs" if v2 else "/tasks"), "0")
 

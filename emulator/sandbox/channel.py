@@ -22,7 +22,12 @@ class Channel:
     """One launcher process and the socket to it. Not reusable after it ended."""
 
     def __init__(
-        self, rung: str, runs: Path, cpu_limit: bool, heard: Callable[[Message], None], lost: Callable[[], None]
+        self,
+        rung: str,
+        runs: Path,
+        cpu_limit: bool,
+        heard: Callable[[Message], None],
+        lost: Callable[[], None],
     ) -> None:
         """Starts the process. ``heard`` gets each message, ``lost`` the end, both on the event loop."""
         ours, theirs = socket.socketpair()

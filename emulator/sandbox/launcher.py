@@ -19,7 +19,7 @@ and a function that sends itself a signal is killed by it, which process 1 would
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import marshal
 import os
@@ -53,6 +53,7 @@ class Instance:
         self.folder = ""
         self.user_index = -1
         self.marker = b""
+        self.born_in = ""
         self.ended = False
 
 
@@ -70,7 +71,7 @@ class Launcher:
         self.statuses: dict[int, Instance] = {}
         self.dying: list[Instance] = []
         self.bases: dict[str, str] = {}
-        self.free_users = list(range(USERS, -1, -1))
+        self.free_users = list(range(USERS - 1, -1, -1))
         self.layout = cgroups.Layout()
         self.poll = select.poll()
         self.buffer = b""
@@ -105,7 +106,8 @@ class Launcher:
             if self.rung != "plain":
                 namespaces.mount("none", "/", flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
                 self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            namespaces.hide()
+            if self.rung == "root":  # opaque, the kernel would keep us out of user namespaces
+                namespaces.hide()
         os.makedirs(self.folder + "/root", mode=0o700, exist_ok=True)
 
     def run(self) -> None:
@@ -190,9 +192,7 @@ class Launcher:
         key = f"{message['runtime']}|{message['prefixes']}"
         if key not in self.bases:
             root = f"{self.folder}/root/{len(self.bases)}"
-            users = (
-                {FIRST_USER + index: 1051 + index for index in range(USERS)} if self.rung == "root" else {}
-            )
+            users = {FIRST_USER + index: 1051 + index for index in range(USERS)} if self.rung == "root" else {}
             namespaces.make_base(root, message["runtime"], message["prefixes"], users)
             self.bases[key] = root
         return self.bases[key]
@@ -219,19 +219,49 @@ class Launcher:
             instance.anchor = pid
             self.children[pid] = instance
             pidfd = os.pidfd_open(pid)
-            namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
-            try:
-                pid = namespaces.clone(_signal.SIGCHLD)
-                if pid == 0:
-                    _runtime(instance, user, pidfd, ready_read, output, status)
-            finally:
-                namespaces.setns(self.own_pid_namespace, namespaces.CLONE_NEWPID)
+            pid = self.fork_inside(instance, pidfd)
+            if pid == 0:
+                _runtime(instance, user, pidfd, ready_read, output, status)
             instance.runtime = pid
             self.children[pid] = instance
         finally:
             for descriptor in (ready_read, ready_write, pidfd):
                 if descriptor >= 0:
                     os.close(descriptor)
+
+    def fork_inside(self, instance: Instance, pidfd: int) -> int:
+        """A child of ours in the pid namespace of ``pidfd``; 0 in the child."""
+        from emulator.sandbox import namespaces
+
+        if self.rung == "root":
+            namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
+            pid = -1
+            try:
+                pid = _fork(instance)
+            finally:
+                if pid != 0:
+                    namespaces.setns(self.own_pid_namespace, namespaces.CLONE_NEWPID)
+            return pid
+        # From a user namespace there is no way back to the pid namespace we came
+        # from: somebody else goes, and has his child adopted by us.
+        told, tell = os.pipe()
+        between = namespaces.clone(_signal.SIGCHLD)
+        if between == 0:
+            try:
+                namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
+                pid = namespaces.clone(namespaces.CLONE_PARENT | _signal.SIGCHLD)
+                if pid == 0:
+                    return 0
+                os.write(tell, b"%d" % pid)
+            except OSError:
+                pass  # silence tells it
+            os._exit(0)
+        os.close(tell)
+        pid = int(os.read(told, 32) or b"0")
+        os.close(told)
+        if pid == 0:
+            raise OSError(1, "a process could not be put into the instance's pid namespace")
+        return pid
 
     def launch_plain(self, instance: Instance, output: int, status: int) -> None:
         instance.folder = f"{self.folder}/tmp-{instance.number}"
@@ -295,7 +325,9 @@ class Launcher:
                 continue
             if pid == instance.runtime:
                 instance.runtime = 0
-                if instance.status < 0 and instance not in self.statuses.values():
+                for descriptor in [each for each, its in self.statuses.items() if its is instance]:
+                    self.on_status(descriptor)  # started comes before exited, also when both are quick
+                if instance.status < 0:
                     instance.status = status
                     self.report_exit(instance)
             else:
@@ -458,15 +490,30 @@ def _anchor(base: str, message: dict, user: int, ready: int) -> None:  # type: i
         os._exit(1)
 
 
-def _runtime(
-    instance: Instance, user: int, pidfd: int, ready: int, output: int, status: int
-) -> None:  # no return
+def _fork(instance: Instance) -> int:
+    """A child in the cgroups of ``instance``; 0 in the child."""
+    from emulator.sandbox import namespaces
+
+    folder = instance.group.birthplace() if instance.group else ""
+    if folder:
+        try:
+            pid = namespaces.clone_into(folder)
+        except OSError:
+            folder = ""  # an older kernel, or a filter on system calls: the child moves itself
+            pid = namespaces.clone(_signal.SIGCHLD)
+    else:
+        pid = namespaces.clone(_signal.SIGCHLD)
+    instance.born_in = folder
+    return pid
+
+
+def _runtime(instance: Instance, user: int, pidfd: int, ready: int, output: int, status: int) -> None:
     """Join the anchor's namespaces, give up every privilege, become the runtime."""
     from emulator.sandbox import namespaces
 
     try:
         if instance.group:
-            instance.group.join()
+            instance.group.join(instance.born_in)
         _descriptors((pidfd, ready, output, status), output)
         os.setsid()
         _default_signals()

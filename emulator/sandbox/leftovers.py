@@ -38,11 +38,10 @@ def sweep() -> list[str]:
     """Remove everything whose owner is dead; returns one line per thing removed."""
     removed: list[str] = []
     layout = cgroups.detect()
-    for root in layout.roots(cpu_limit=True):
+    for root in layout.all_roots():
         top = Path(root) / cgroups.TOP
-        for owner in _subfolders(top):
-            if _is_dead(owner.name) and _remove_groups(owner):
-                removed.append(f"cgroup {owner}")
+        dead = [owner for owner in _subfolders(top) if _is_dead(owner.name)]
+        removed += [f"cgroup {owner}" for owner in dead if _remove_groups(owner)]
         try:
             top.rmdir()
         except OSError:

@@ -26,9 +26,7 @@ def describe(rung: str, layout: Layout, cpu_limit: bool) -> tuple[Enforcement, .
     if isolated:
         rows.append(Enforcement("ephemeral_storage", True, "a tmpfs of that size at /tmp"))
     else:
-        rows.append(
-            Enforcement("ephemeral_storage", False, "each file is limited, not their sum", _ROOT)
-        )
+        rows.append(Enforcement("ephemeral_storage", False, "each file is limited, not their sum", _ROOT))
     if layout.has("pids"):
         rows.append(Enforcement("processes", True, "1024, by the pids cgroup"))
     else:

@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -180,6 +179,9 @@ class ProcessSandbox:
             self._watched_peak = peak = max(self._watched_peak, memory)
         return Usage(memory, peak, self._read_cpu())
 
+    def memory_peak(self) -> int | None:
+        return self._read("peak") if "peak" in self._counters else self.usage().memory_peak
+
     def _read(self, name: str) -> int | None:
         try:
             return int(os.pread(self._counters[name], 64, 0))
@@ -290,11 +292,7 @@ class ProcessBackend:
         self._prepared[_key(version)] = (runtime, str(folder), "")
         try:
             sandbox = await self.launch(LaunchSpec("probe", version, {"PATH": "/usr/bin:/bin"}))
-            try:
-                async with asyncio.timeout(5):
-                    await sandbox.wait()
-            except TimeoutError:
-                pass
+            await asyncio.wait([sandbox.exited], timeout=5)
             ended = await sandbox.kill()
         finally:
             del self._prepared[_key(version)]
@@ -521,5 +519,3 @@ def _find_bootstrap(code: str, opt: str, version: Version) -> str:
         f"Runtime.InvalidEntrypoint: function {version.function}: no executable bootstrap "
         f"({', '.join(BOOTSTRAPS[:2])}); add one at the top of its code and chmod +x it"
     )
-
-

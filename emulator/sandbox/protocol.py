@@ -120,7 +120,11 @@ class Sandbox(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """Now. Cheap enough (< 20 µs) to be asked after each invocation."""
+        """Now. Cheap (< 20 µs)."""
+        ...
+
+    def memory_peak(self) -> int | None:
+        """The same as ``usage().memory_peak``, for after each invocation (< 5 µs)."""
         ...
 
 

@@ -20,7 +20,7 @@ from emulator.core.orders import Assign, Order, Reject, Start, Stop
 from emulator.core.pool import Limits, Plan, Pool
 
 FORMAT = 1
-KEPT = 50_000
+KEPT = 20_000
 """Entries kept in memory for readers."""
 FILE_LIMIT = 64 * 2**20
 """Bytes per file; at the limit the file becomes ``….1`` and a new one begins."""
@@ -29,10 +29,11 @@ Entry = tuple[float, str, tuple[Any, ...], dict[str, Any], list[Order]]
 
 
 class Journal:
-    """In memory always, on disk when a path is given; written in batches by ``flush``."""
+    """In memory always, on disk when a path is given. ``record`` only keeps the
+    objects; ``flush`` makes text of them, in batches and off the answer's path."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._ring: deque[Entry] = deque(maxlen=KEPT)
+        self._ring: deque[str] = deque(maxlen=KEPT)
         self._pending: list[Entry] = []
         self._path = path
         self._file: IO[str] | None = None
@@ -43,45 +44,39 @@ class Journal:
     def record(
         self, now: float, fact: str, args: tuple[Any, ...], options: dict[str, Any], orders: list[Order]
     ) -> None:
-        entry = (now, fact, args, options, orders)
-        self._ring.append(entry)
-        if self._path is not None:
-            self._pending.append(entry)
+        self._pending.append((now, fact, args, options, orders))
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []
-        if not pending or self._path is None or self.failure:
+        if not pending:
+            return
+        lines = [encode(entry) for entry in pending]
+        self._ring.extend(lines)
+        if self._path is None or self.failure:
             return
         try:
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("w", encoding="utf-8")
-                head = {"journal": FORMAT, "wall": time.time(), "now": time.monotonic()}
-                self._file.write(json.dumps(head) + "\n")
-            text = "".join(encode(entry) for entry in pending)
-            self._file.write(text)
-            self._file.flush()
-            self._size += len(text)
-            if self._size > FILE_LIMIT:
-                self._rotate()
+            self._write("".join(lines), self._path)
         except OSError as error:
             self.failure = f"the journal {self._path} can't be written any more: {error.strerror}"
 
-    def _rotate(self) -> None:
-        assert self._file is not None
-        assert self._path is not None
-        self._file.close()
-        self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
-        self._file, self._size = None, 0
+    def _write(self, text: str, path: Path) -> None:
+        if self._file is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8")
+            head = {"journal": FORMAT, "wall": time.time(), "now": time.monotonic()}
+            self._file.write(json.dumps(head) + "\n")
+        self._file.write(text)
+        self._file.flush()
+        self._size += len(text)
+        if self._size > FILE_LIMIT:
+            self._file.close()
+            path.replace(path.with_suffix(path.suffix + ".1"))
+            self._file, self._size = None, 0
 
-    def entries(self) -> Iterator[Entry]:
-        """What is in memory, oldest first."""
-        return iter(tuple(self._ring))
-
-    @property
-    def complete(self) -> bool:
-        """Whether the first entry is still in memory."""
-        return len(self._ring) < KEPT
+    def lines(self) -> list[str]:
+        """What is in memory, oldest first: a line of JSON each, with its newline."""
+        self.flush()
+        return list(self._ring)
 
     def close(self) -> None:
         self.flush()
@@ -93,6 +88,8 @@ class Journal:
 def encode(entry: Entry) -> str:
     """One line of JSON with its newline."""
     now, fact, args, options, orders = entry
+    if not options and len(orders) < 2 and fact in _PLAIN:
+        return _encode_plain(now, fact, args, orders)
     line: dict[str, Any] = {
         "now": now, "fact": fact, "args": [asdict(a) if isinstance(a, (Limits, Plan)) else a for a in args],
         "orders": [order_row(order) for order in orders],
@@ -100,6 +97,24 @@ def encode(entry: Entry) -> str:
     if options:
         line["options"] = options
     return json.dumps(line, separators=(",", ":")) + "\n"
+
+
+_PLAIN = frozenset({"arrived", "ready", "finished", "tick"})
+"""Facts of every invocation: their arguments are numbers and ids without special characters."""
+
+
+def _encode_plain(now: float, fact: str, args: tuple[Any, ...], orders: list[Order]) -> str:
+    """What ``json.dumps`` would give, at a fifth of the time: two of these are written for each invocation."""
+    written = ",".join([f'"{a}"' if isinstance(a, str) else str(a) for a in args])
+    row = ""
+    if orders:
+        order = orders[0]
+        row = f'["assign",{order.invocation},{order.instance}]' if type(order) is Assign else _row(order)
+    return f'{{"now":{now!r},"fact":"{fact}","args":[{written}],"orders":[{row}]}}\n'
+
+
+def _row(order: Order) -> str:
+    return json.dumps(order_row(order), separators=(",", ":"))
 
 
 def order_row(order: Order) -> list[Any]:

@@ -24,7 +24,6 @@ def _search_path(opt: str) -> list[str]:
 def _site_names() -> None:
     """``exit`` and ``quit``, which scripts use although only ``site`` defines them."""
     import builtins
-
     from _sitebuiltins import Quitter
 
     for name in ("exit", "quit"):

@@ -28,6 +28,8 @@ PREFIX = "/2015-03-31/functions/"
 SUFFIX = "/invocations"
 PAYLOAD_LIMIT = 6_291_456
 """Bytes of a synchronous request (Lambda quotas)."""
+_scan: Callable[[str, int], tuple[object, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+"""The decoder without its search for white space around the value."""
 _TYPES = ("Event", "RequestResponse", "DryRun")
 
 
@@ -42,8 +44,7 @@ class InvokeDoor:
         return request.method == "POST" and request.path.endswith(SUFFIX) and request.path.startswith(PREFIX)
 
     def __call__(self, request: HttpRequest) -> bool:
-        if not self.accepts(request):
-            return False
+        """The request is one that ``accepts`` takes."""
         arrived_at = self._clock()
         request_id = new_request_id()
         headers = request.headers
@@ -109,12 +110,18 @@ def _checked_payload(body: bytes) -> bytes:
     if not body:
         return b"{}"
     try:
-        json.loads(body)
+        text = body.decode()
+        if text[0] != "{" or _scan(text, 0)[1] != len(text):
+            json.loads(text)
+    except StopIteration:
+        raise _not_json("Expecting value") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestContent(
-            f"Could not parse request body into json: Could not parse payload into json: {error}"
-        ) from error
+        raise _not_json(str(error)) from error
     return body
+
+
+def _not_json(why: str) -> InvalidRequestContent:
+    return InvalidRequestContent(f"Could not parse request body into json: Could not parse payload into json: {why}")
 
 
 def _client_context(encoded: str) -> str:
