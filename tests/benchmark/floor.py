@@ -8,7 +8,7 @@ whatever the emulator takes beyond this is the price of being an emulator.
 Run as a program: it prints ``ready: api http://127.0.0.1:PORT`` and serves
 ``POST /2015-03-31/functions/NAME/invocations`` until SIGTERM or SIGINT.
 ``X-Faas-Start`` on an answer says whether an environment was started for it,
-and on a request ``cold`` asks for that; ``POST /_faas/functions/NAME/evict`` ends the idle ones.
+and on a request ``cold`` asks for that; ``POST /_faas/functions/NAME/evict`` ends them all.
 """
 
 from __future__ import annotations
@@ -143,8 +143,10 @@ class Client(asyncio.Protocol):
         function = self.functions.get(self.url[22:-12])  # /2015-03-31/functions/NAME/invocations
         if function is None and self.url.endswith(b"/evict"):  # /_faas/functions/NAME/evict
             function = self.functions[self.url.split(b"/")[3]]
-            while function.idle:
-                function.idle.pop().transport.close()
+            for child in function.children:  # closing their connection isn't enough: they would connect again
+                child.kill()
+            function.idle.clear()
+            function.coming = 0
             self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
             return
         if function is None:

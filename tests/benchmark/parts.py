@@ -218,17 +218,18 @@ def memory(bench: Bench, report: Report, plan: Plan) -> None:
             evict(subject, "echo")
             time.sleep(0.5)
             report.add("memory", "idle tree MB PSS", subject.name, proc.tree_pss(subject.pid))
+            before = set(proc.tree(subject.pid))
             load(report, "memory", subject.name, subject.url("sleep"), "--clients", 10, "--count", 10)
             time.sleep(0.3)
-            found = proc.runtimes(subject.pid)
-            if len(found) < 10:
-                report.note(f"memory: {len(found)} runtimes of {subject.name} found, 10 expected")
-            if found:
-                report.add("memory", "idle instance MB PSS", subject.name, sum(map(proc.pss, found)) / len(found))
+            # All processes an instance brought with it: its runtime, and whatever holds its namespaces.
+            new = set(proc.tree(subject.pid)) - before
+            if len(new) < 10:
+                report.note(f"memory: {len(new)} processes of ten instances of {subject.name} found")
+            report.add("memory", "idle instance MB PSS", subject.name, sum(map(proc.pss, new)) / 10)
             load(report, "CPU", subject.name, subject.url(), "--clients", 1, "--count", 300)
-            before = proc.cpu(subject.pid)
+            cpu = proc.cpu(subject.pid)
             seen = load(report, "CPU", subject.name, subject.url(), "--clients", 1, "--count", 3000)
-            used = proc.cpu(subject.pid) - before
+            used = proc.cpu(subject.pid) - cpu
             report.add("CPU", "s per 1,000 calls", subject.name, used / seen["answers"] * 1000)
             bench.stop(subject)
 

@@ -60,6 +60,6 @@ def runtimes(root: int) -> list[int]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"awslambdaric" in words or any(word.endswith(b"/bootstrap") for word in words):
+        if b"awslambdaric" in words or any(word.endswith((b"/bootstrap", b"/bootstrap.py")) for word in words):
             found.append(pid)
     return found

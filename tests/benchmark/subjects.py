@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-READY = re.compile(r"ready: api (http://\S+)(?: gateway (http://\S+))?")
+READY = re.compile(r"ready: api (http://\S+)(?: gateway (http://\S+))?[^\n]*\n")
 HANDLERS = '''\
 import json
 import time
