@@ -120,7 +120,7 @@ async def _build(
     stack.push_async_callback(fleet.aclose)
     invoker = Invoker(functions, fleet, region=settings.region, account=settings.account)
     deployment = Deployment(functions, fleet, backend, home=settings.home, progress=progress)
-    reload = Reload(project, deployment, progress)
+    reload = Reload(project, deployment, progress, account_concurrency=settings.account_concurrency)
     warnings = [*project.warnings, *unenforced(project, backend.enforcement(), sandbox=backend.name)]
     warnings += await deployment.deploy_all(project.functions)
     if settings.strict and warnings:
@@ -144,7 +144,8 @@ async def _build(
 
     gateway_door = GatewayDoor(invoker, lambda: reload.router, port=gateway_port)
     gateway_app = DoorApp(
-        gateway_door, limit=gateway.PAYLOAD_LIMIT, too_large=gateway.too_large, declined=lambda request: gateway.too_large(request, 0)
+        gateway_door, limit=gateway.PAYLOAD_LIMIT, too_large=gateway.too_large,
+        declined=lambda request: gateway.too_large(request, 0),
     )
     await _serve(stack, servers, HttpServer(gateway_app, gateway_door), gateway_socket)
     # Stopping begins here: no new connection, then what runs may finish, then all else in reverse.

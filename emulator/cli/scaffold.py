@@ -64,7 +64,7 @@ def _entry(name: str, runtime: str) -> str:
     handler = next((line for family, line in handlers.items() if runtime.startswith(family)), "")
     return (
         f'[functions.{name}]\nruntime = "{runtime}"\n{handler}code = "{name}"\n\n'
-        f'[[routes]]\nmethod = "ANY"\npath = "/{name}"\nfunction = "{name}"\n'
+        f'[[routes]]\nroute = "ANY /{name}"\nfunction = "{name}"\n'
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from .kinds import one_of, suggest, text
+from .kinds import suggest, text
 from .tables import Report, Table
 
 METHODS = ("ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -14,12 +14,12 @@ METHODS = ("ANY", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 _STATIC = r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+"
 _PARAMETER = r"\{[A-Za-z_][A-Za-z0-9_.-]*\}"
 _GREEDY = r"\{[A-Za-z_][A-Za-z0-9_.-]*\+\}"
-PATH = rf"\$default|(?=/)(/({_STATIC}|{_PARAMETER}))*(/({_GREEDY})?)?"
-"""Every path a route may have. The JSON Schema carries the same expression."""
+PATH = rf"(?=/)(/({_STATIC}|{_PARAMETER}))*(/({_GREEDY})?)?"
+ROUTE = rf"\$default|({'|'.join(METHODS)}) {PATH}"
+"""Every route key, as the platform writes it. The JSON Schema carries the same expression."""
 
-_METHOD = one_of(*METHODS)
-_PATH = text(
-    'a path such as "/", "/pets/{id}", "/files/{proxy+}" (greedy only at the end) or "$default"', PATH
+_ROUTE = text(
+    'a route such as "GET /", "ANY /pets/{id}", "POST /files/{proxy+}" (greedy only at the end) or "$default"', ROUTE
 )
 
 
@@ -57,7 +57,7 @@ def read_routes(value: object, functions: Collection[str], report: Report) -> tu
             continue
         if route.shape in seen:
             report.add(
-                ("routes", index, "path"), "a route that is not there yet",
+                ("routes", index, "route"), "a route that is not there yet",
                 f'"{route.key}", which takes the same requests as routes[{seen[route.shape]}]',
             )
             continue
@@ -69,24 +69,21 @@ def read_routes(value: object, functions: Collection[str], report: Report) -> tu
 def _read_route(table: Table, functions: Collection[str]) -> Route | None:
     report, at = table.report, table.path
     before = len(report.problems)
-    for key in ("path", "function"):
+    for key in ("route", "function"):
         if key not in table:
-            report.add((*at, key), f"the {key} of the route", "nothing")
-    path = table.take("path", _PATH)
-    method = table.take("method", _METHOD, "ANY")
+            report.add((*at, key), f"the {key} of the table", "nothing")
+    written = table.take("route", _ROUTE)
     function = table.take("function", text("the name of a function"))
     table.close()
-    if path is not None:
-        names = re.findall(r"\{([^}+]*)", path)
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            report.add((*at, "path"), "parameters with different names", f'"{{{twice}}}" twice in "{path}"')
-        if path == "$default" and method != "ANY":
-            report.add((*at, "method"), 'no method beside the path "$default"', f'"{method}"')
+    method, _, path = "ANY $default".partition(" ") if written == "$default" else (written or "").partition(" ")
+    names = re.findall(r"\{([^}+]*)", path)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        report.add((*at, "route"), "parameters with different names", f'"{{{twice}}}" twice in "{written}"')
     if function is not None and function not in functions:
         known = ", ".join(functions) or "none"
         report.add((*at, "function"), "a function of this file", f'"{function}"',
                    hint=suggest(function, list(functions)) or f"there are: {known}")
-    if len(report.problems) > before or path is None or function is None:
+    if len(report.problems) > before or written is None or function is None:
         return None
     return Route(method, path, function)
 

@@ -131,7 +131,10 @@ class Sandbox(Protocol):
 class SandboxBackend(Protocol):
     """Makes sandboxes. One per emulator; safe for many concurrent calls."""
 
-    name: Literal["process", "docker", "fake"]
+    @property
+    def name(self) -> str:
+        """``process`` or ``docker``."""
+        ...
     description: str
     """One line for people: what is used and why."""
 

@@ -52,17 +52,16 @@ GOOD = {
         runtime = "provided.al2023"
         code = "sh"
         [[routes]]
-        method = "GET"
-        path = "/things/{id}/"
+        route = "GET /things/{id}/"
         function = "f"
         [[routes]]
-        path = "/files/{proxy+}"
+        route = "ANY /files/{proxy+}"
         function = "g-2"
         [[routes]]
-        path = "/"
+        route = "ANY /"
         function = "f"
         [[routes]]
-        path = "$default"
+        route = "$default"
         function = "H_3"
     """,
 }
@@ -72,7 +71,9 @@ BAD = {
     "unknown key of a function": (FUNCTION + "memroy = 128\n", "functions.f.memroy"),
     "unknown key of emulator": ("[emulator]\nprot = 1\n", "emulator.prot"),
     "unknown key of defaults": ("[defaults]\ncode = 'py'\n", "defaults.code"),
-    "unknown key of a route": (FUNCTION + "[[routes]]\npath='/'\nfunction='f'\nverb='GET'\n", "routes[0].verb"),
+    "unknown key of a route": (
+        FUNCTION + "[[routes]]\nroute='ANY /'\nfunction='f'\nverb='GET'\n", "routes[0].verb",
+    ),
     "memory below": (FUNCTION + "memory = 127\n", "functions.f.memory"),
     "memory above": (FUNCTION + "memory = 10241\n", "functions.f.memory"),
     "memory as text": (FUNCTION + 'memory = "128"\n', "functions.f.memory"),
@@ -94,7 +95,9 @@ BAD = {
     "no code": (FUNCTION.replace('code = "py"', ""), "functions.f.code"),
     "name": (FUNCTION.replace("functions.f", 'functions."a b"'), "functions.a b"),
     "variable name": (FUNCTION + "environment = { 1A = 'x' }\n", "functions.f.environment.1A"),
-    "variable reserved": (FUNCTION + "environment = { AWS_REGION = 'x' }\n", "functions.f.environment.AWS_REGION"),
+    "variable reserved": (
+        FUNCTION + "environment = { AWS_REGION = 'x' }\n", "functions.f.environment.AWS_REGION",
+    ),
     "variable number": (FUNCTION + "environment = { PORT = 80 }\n", "functions.f.environment.PORT"),
     "environment": (FUNCTION + "environment = []\n", "functions.f.environment"),
     "port": ("[emulator]\nport = 65536\n", "emulator.port"),
@@ -106,15 +109,15 @@ BAD = {
     "emulator": ("emulator = 1\n", "emulator"),
     "routes": ("routes = {}\n", "routes"),
     "functions": ("functions = []\n", "functions"),
-    "route without function": ("[[routes]]\npath = '/'\n", "routes[0].function"),
-    "route without path": (FUNCTION + "[[routes]]\nfunction = 'f'\n", "routes[0].path"),
-    "route relative": (FUNCTION + "[[routes]]\npath = 'x'\nfunction = 'f'\n", "routes[0].path"),
-    "route with a hole": (FUNCTION + "[[routes]]\npath = '/a//b'\nfunction = 'f'\n", "routes[0].path"),
-    "greedy inside": (FUNCTION + "[[routes]]\npath = '/{p+}/b'\nfunction = 'f'\n", "routes[0].path"),
-    "half a segment": (FUNCTION + "[[routes]]\npath = '/a{p}'\nfunction = 'f'\n", "routes[0].path"),
-    "method": (FUNCTION + "[[routes]]\npath = '/'\nmethod = 'get'\nfunction = 'f'\n", "routes[0].method"),
+    "route without function": ("[[routes]]\nroute = 'ANY /'\n", "routes[0].function"),
+    "route without path": (FUNCTION + "[[routes]]\nfunction = 'f'\n", "routes[0].route"),
+    "route relative": (FUNCTION + "[[routes]]\nroute = 'ANY x'\nfunction = 'f'\n", "routes[0].route"),
+    "route with a hole": (FUNCTION + "[[routes]]\nroute = 'ANY /a//b'\nfunction = 'f'\n", "routes[0].route"),
+    "greedy inside": (FUNCTION + "[[routes]]\nroute = 'ANY /{p+}/b'\nfunction = 'f'\n", "routes[0].route"),
+    "half a segment": (FUNCTION + "[[routes]]\nroute = 'ANY /a{p}'\nfunction = 'f'\n", "routes[0].route"),
+    "method": (FUNCTION + "[[routes]]\nroute = 'get /'\nfunction = 'f'\n", "routes[0].route"),
     "default with method": (
-        FUNCTION + "[[routes]]\npath = '$default'\nmethod = 'GET'\nfunction = 'f'\n", "routes[0].method",
+        FUNCTION + "[[routes]]\nroute = 'GET $default'\nfunction = 'f'\n", "routes[0].route",
     ),
 }
 """Text, and the key that must be named."""
@@ -128,21 +131,24 @@ BAD_BEYOND_SCHEMA = {
     "code is a text": (FUNCTION.replace('"py"', '"py/app.py"'), "functions.f.code"),
     "handler left out": (FUNCTION + 'exclude = ["app.py"]\n', "functions.f.handler"),
     "requirements missing": (FUNCTION + 'requirements = "r.txt"\n', "functions.f.requirements"),
-    "environment too large": (FUNCTION + f"environment = {{ BIG = '{'x' * 4096}' }}\n", "functions.f.environment"),
+    "environment too large": (
+        FUNCTION + f"environment = {{ BIG = '{'x' * 4096}' }}\n", "functions.f.environment",
+    ),
     "too much reserved": (FUNCTION + "reserved_concurrency = 901\n", "functions.f.reserved_concurrency"),
     "nothing to reserve": (
         "[emulator]\naccount_concurrency = 50\n" + FUNCTION + "reserved_concurrency = 1\n",
         "functions.f.reserved_concurrency",
     ),
-    "route to nobody": (FUNCTION + "[[routes]]\npath = '/'\nfunction = 'ff'\n", "routes[0].function"),
+    "route to nobody": (FUNCTION + "[[routes]]\nroute = 'ANY /'\nfunction = 'ff'\n", "routes[0].function"),
     "same parameter twice": (
-        FUNCTION + "[[routes]]\npath = '/{a}/{a}'\nfunction = 'f'\n", "routes[0].path",
+        FUNCTION + "[[routes]]\nroute = 'ANY /{a}/{a}'\nfunction = 'f'\n", "routes[0].route",
     ),
     "same route twice": (
-        FUNCTION + "[[routes]]\npath = '/{a}'\nfunction = 'f'\n[[routes]]\npath = '/{b}'\nfunction = 'f'\n",
-        "routes[1].path",
+        FUNCTION + "[[routes]]\nroute = 'ANY /{a}'\nfunction = 'f'\n[[routes]]\nroute = 'ANY /{b}'\nfunction = 'f'\n",
+        "routes[1].route",
     ),
     "bootstrap missing": (
-        FUNCTION.replace("python3.11", "provided.al2").replace('handler = "app.handler"', ""), "functions.f.code",
+        FUNCTION.replace("python3.11", "provided.al2").replace('handler = "app.handler"', ""),
+        "functions.f.code",
     ),
 }
