@@ -75,7 +75,13 @@ def recipe_for(identifier: str) -> Recipe:
         )
     if identifier == "provided" or identifier.startswith("provided."):
         # All of them are one image: what they promise is a shell and a bootstrap.
-        return Recipe("provided", "provided", "debian:bookworm-slim", "bookworm", ("curl", "libstdc++6", "ca-certificates"))
+        return Recipe(
+            "provided",
+            "provided",
+            "debian:bookworm-slim",
+            "bookworm",
+            ("curl", "libstdc++6", "ca-certificates"),
+        )
     raise BackendUnavailable(
         f"{identifier}: no Docker image for this runtime; use python3.x, nodejs*.x, or provided.al2023"
     )

@@ -63,12 +63,14 @@ def test_every_panel_of_the_dashboard_asks_for_a_metric_there_is() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels)
     asked: set[str] = set()
     for panel in panels:
-        assert panel["title"] and panel["targets"], panel["id"]
+        assert panel["title"]
+        assert panel["targets"], panel["title"]
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
         for target in panel["targets"]:
             names = set(re.findall(r"faas_\w+", target["expr"]))
-            assert names and names <= METRICS, target["expr"]
+            assert names, target["expr"]
+            assert names <= METRICS, target["expr"]
             asked |= names
     assert asked == METRICS
 
