@@ -75,7 +75,13 @@ def recipe_for(identifier: str) -> Recipe:
         )
     if identifier == "provided" or identifier.startswith("provided."):
         # All of them are one image: what they promise is a shell and a bootstrap.
-        return Recipe("provided", "provided", "debian:bookworm-slim", "bookworm", ("curl", "libstdc++6", "ca-certificates"))
+        return Recipe(
+            "provided",
+            "provided",
+            "debian:bookworm-slim",
+            "bookworm",
+            ("curl", "libstdc++6", "ca-certificates"),
+        )
     raise BackendUnavailable(
         f"{identifier}: no Docker image for this runtime; use python3.x, nodejs*.x, or provided.al2023"
     )
@@ -128,6 +134,10 @@ class Images:
         if not self._exists(tag):
             self._debian(recipe, tag, progress)
         return tag
+
+    def tag_emulator_base(self, progress: Progress) -> None:
+        """``faas-emulator/base``: a Python for the emulator's own image. Raises BackendUnavailable."""
+        self._api.tag(self.base(recipe_for("python3.11"), progress), f"{REPOSITORY}/base")
 
     def _exists(self, tag: str) -> bool:
         from docker.errors import ImageNotFound
@@ -241,6 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     try:
         images = Images(connect(engine_url()), cache=cache_folder())
+        # What docker-compose.yml may build the emulator's own image from (BASE=faas-emulator/base).
+        images.tag_emulator_base(say)
         for identifier in wanted:
             try:
                 sys.stdout.write(images.ensure(identifier, say) + "\n")
