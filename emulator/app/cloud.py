@@ -120,7 +120,7 @@ async def _build(
     stack.push_async_callback(fleet.aclose)
     invoker = Invoker(functions, fleet, region=settings.region, account=settings.account)
     deployment = Deployment(functions, fleet, backend, home=settings.home, progress=progress)
-    reload = Reload(project, deployment, progress)
+    reload = Reload(project, deployment, progress, account_concurrency=settings.account_concurrency)
     warnings = [*project.warnings, *unenforced(project, backend.enforcement(), sandbox=backend.name)]
     warnings += await deployment.deploy_all(project.functions)
     if settings.strict and warnings:

@@ -21,11 +21,14 @@ from .deployment import Deployment
 class Reload:
     """Owns the project as it is now."""
 
-    def __init__(self, project: Project, deployment: Deployment, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, project: Project, deployment: Deployment, progress: Callable[[str], None], *, account_concurrency: int
+    ) -> None:
         self.project = project
         self.router = router_of(project)
         self._deployment = deployment
         self._progress = progress
+        self._account_concurrency = account_concurrency
         self._watcher = Watcher(_sources(project), file=project.file)
 
     async def run(self) -> None:
@@ -45,7 +48,7 @@ class Reload:
         if file is None:
             return
         try:
-            project = load_project(Path(file))
+            project = load_project(Path(file), account_concurrency=self._account_concurrency)
         except ConfigError as error:
             self._progress(f"{file.name} has errors, what ran before goes on:\n{error}")
             return

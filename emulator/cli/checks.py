@@ -5,7 +5,6 @@ A check never raises: that something can't be looked at is a finding too.
 
 from __future__ import annotations
 
-import inspect
 import platform
 import shutil
 import socket
@@ -51,10 +50,9 @@ def versions() -> list[Check]:
 
 async def engine() -> list[Check]:
     try:
-        from emulator.sandbox.docker import DockerBackend  # type: ignore[import-not-found,unused-ignore]
+        from emulator.sandbox.docker import engine_status  # type: ignore[import-not-found,unused-ignore]
 
-        answer: Any = DockerBackend.engine_status()
-        problem = await answer if inspect.isawaitable(answer) else answer
+        problem = await engine_status()
     except Exception as error:
         return [Check("engine", "docker", "warn", f"can't be looked at: {error}")]
     if problem:

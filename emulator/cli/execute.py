@@ -7,7 +7,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import FAILED, USAGE
@@ -44,49 +45,84 @@ def _loop_factory() -> Any:
 
 
 async def _execute(settings: Settings, project: Project, command: Sequence[str]) -> int:
-    from emulator.app import start
+    from emulator.app import StartFailed, start
 
     loop = asyncio.get_running_loop()
-    running: list[asyncio.subprocess.Process] = []
-    stopped: list[int] = []
-    main = asyncio.current_task()
-
-    def forward(number: int) -> None:
-        stopped.append(number)
-        if not running:
-            if main is not None:
-                main.cancel()
-        elif number != signal.SIGINT or not sys.stdin.isatty():
-            # Ctrl-C on a terminal reaches the command without us, as it is in the same process group.
-            _send(running[0], number)
-
+    signals = _Signals(asyncio.current_task())
     for number in _FORWARDED:
-        loop.add_signal_handler(number, forward, number)
+        loop.add_signal_handler(number, signals.arrived, number)
     try:
-        async with start(settings, project) as cloud:
+        # stdout belongs to the command alone.
+        async with start(settings, project, progress=_say, write=_log) as cloud:
+            for warning in cloud.warnings:
+                _say(f"warning: {warning}")
             environ = environment(os.environ, settings, cloud.api_url, cloud.gateway_url)
             try:
-                process = await asyncio.create_subprocess_exec(*command, env=environ)
+                with signals.held():
+                    process = await asyncio.create_subprocess_exec(*command, env=environ)
+                    signals.process = process
             except OSError as error:
                 print(f"faas: {command[0]}: {error.strerror}", file=sys.stderr)
                 return 127 if isinstance(error, FileNotFoundError) else 126
-            running.append(process)
             status = await process.wait()
             return 128 - status if status < 0 else status
+    except StartFailed as error:
+        _say(str(error))
+        return FAILED
     except asyncio.CancelledError:
-        if not stopped:
+        if signals.first is None:
             raise
-        return 128 + stopped[0]
+        return 128 + signals.first
     finally:
         for number in _FORWARDED:
             loop.remove_signal_handler(number)
 
 
-def _send(process: asyncio.subprocess.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except ProcessLookupError:
-        pass
+def _say(line: str) -> None:
+    print(f"faas: {line}", file=sys.stderr, flush=True)
+
+
+def _log(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
+
+
+class _Signals:
+    """Where a signal goes: to ourselves while the cloud starts, to the command once there is one."""
+
+    def __init__(self, starting: asyncio.Task[int] | None) -> None:
+        self.first: int | None = None
+        self.process: asyncio.subprocess.Process | None = None
+        self._starting = starting
+        self._waiting: list[int] | None = None
+
+    def arrived(self, number: int) -> None:
+        self.first = self.first or number
+        if self._waiting is not None:
+            self._waiting.append(number)
+        elif self.process is not None:
+            self._forward(number)
+        elif self._starting is not None:
+            self._starting.cancel()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The command may run before we know of it: what arrives meanwhile is for it."""
+        self._waiting = []
+        try:
+            yield
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for number in waiting:
+                self._forward(number)
+
+    def _forward(self, number: int) -> None:
+        # Ctrl-C on a terminal reaches the command without us, as it is in the same process group.
+        if self.process is None or (number == signal.SIGINT and sys.stdin.isatty()):
+            return
+        try:
+            self.process.send_signal(number)
+        except ProcessLookupError:
+            pass
 
 
 def environment(

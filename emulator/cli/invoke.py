@@ -36,7 +36,7 @@ def invoke(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_as_json(status, answered, payload, log if arguments.tail else None))
     else:
-        if log:
+        if log and arguments.tail:
             print(colour(log.rstrip("\n"), "dim", sys.stderr), file=sys.stderr)
         _write(payload)
         print(_summary(answered, failed), file=sys.stderr)

@@ -83,7 +83,6 @@ class LiveInstance:
         self.idle_since: float | None = None
         self.failure: Failure | None = None
         self.sandbox: Sandbox | None = None
-        self.init_duration: float | None = None
         self.peak: int | None = None
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
@@ -103,6 +102,12 @@ class LiveInstance:
 
     def __repr__(self) -> str:
         return f"<LiveInstance {self.name} {self.phase.value}>"
+
+    @property
+    def init_duration(self) -> float | None:
+        """Seconds from the runtime's process to its first ``next``; None before."""
+        stamps = self.stamps
+        return stamps.ready - (stamps.process or stamps.sandbox or stamps.began) if stamps.ready else None
 
     def is_gone(self) -> bool:
         return self._gone
@@ -138,7 +143,10 @@ class LiveInstance:
         if self.is_gone():  # stopped while it was being made
             await sandbox.kill()
             return
-        self.stamps.sandbox, self.stamps.process = sandbox.created_at, sandbox.started_at
+        # A quick runtime asks for its first event before the engine's answer is here.
+        latest = self.stamps.ready or sandbox.started_at
+        self.stamps.sandbox = min(sandbox.created_at, latest)
+        self.stamps.process = min(sandbox.started_at, latest)
         self._output = sandbox.output
         self._loop.add_reader(self._output, self._read_output)
         fleet.spawn(self._watch(sandbox))
@@ -173,11 +181,8 @@ class LiveInstance:
         self._drain_output()
         stamps = self.stamps
         stamps.ready = self._fleet.clock()
-        if not stamps.process:  # the runtime was faster than launch()'s return
-            stamps.sandbox = stamps.process = stamps.ready
         if not stamps.process <= stamps.user_init <= stamps.ready:
-            stamps.user_init = stamps.process
-        self.init_duration = stamps.ready - stamps.process
+            stamps.user_init = 0.0
         settle = getattr(self.sandbox, "settle", None)
         if settle is not None:
             self._fleet.spawn(settle())
@@ -331,8 +336,8 @@ class LiveInstance:
             return {"queue": delivered - arrived, "invoke": answered - delivered}
         s = self.stamps
         steps = [arrived, s.began, s.sandbox, s.process, s.user_init or s.process, s.ready, answered]
-        for i in range(1, len(steps)):  # a step that was not reached took no time
-            steps[i] = max(steps[i], steps[i - 1])
+        for i in range(1, len(steps)):  # a step that was not reached took no time, nor one before it was asked for
+            steps[i] = min(max(steps[i], steps[i - 1]), answered)
         return {name: b - a for name, (a, b) in zip(PHASES, pairwise(steps), strict=True)}
 
     def start_phases(self) -> dict[str, float]:

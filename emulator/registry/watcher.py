@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .sources import Source
+
+if TYPE_CHECKING:
+    from watchfiles import Change
 
 CONFIGURATION = "faas.toml"
 """Stands for the configuration file among the names of what changed. No function can be called so."""
@@ -23,8 +27,8 @@ _STEP = 25
 _DEBOUNCE = 100
 """Milliseconds after which they are told whatever goes on."""
 _BLIND = 1.1
-"""Seconds after which a polled change is told again: polling compares times in whole seconds, so it does
-not see a second change within the first one's second."""
+"""Seconds after which to tell once more what may have been missed: while a watch was being set up, or by
+polling, which compares times in whole seconds and so sees only the first change within one."""
 _SHARED = ("9p", "cifs", "drvfs", "fuse", "nfs", "prl_fs", "smb", "vboxsf", "virtiofs", "fakeowner")
 """File systems that don't tell about changes made on their other side."""
 
@@ -46,10 +50,10 @@ class Watcher:
         """Call ``changed`` with the names of functions whose files were touched.
 
         ``CONFIGURATION`` is among them when ``faas.toml`` itself was. One call at
-        a time; what happens during a call is told with the next. After
-        ``update``, or when a code folder appears anew, everything new is told
-        too, since it may have changed unseen. Runs until cancelled; an error
-        in ``changed`` ends it.
+        a time; what happens during a call is told with the next. Shortly after
+        the start, after ``update`` and when a code folder was replaced, all
+        functions are told, since they may have changed unseen. Runs until
+        cancelled; an error in ``changed`` ends it.
         """
         touched: set[str] = set()
         news = asyncio.Event()
@@ -68,27 +72,23 @@ class Watcher:
                     await changed(names)
 
     async def _watch(self, note: Callable[[set[str]], None]) -> None:
-        first = True
         while True:
             self._restart = asyncio.Event()
             sources, file = self._sources, self._file
-            if not first:
-                note(set(sources))
-            first = False
+            asyncio.get_running_loop().call_later(_BLIND, note, set(sources))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_inside(sources, note))
                 tasks.create_task(self._watch_around(sources, file, note))
 
     async def _watch_inside(self, sources: Mapping[str, Source], note: Callable[[set[str]], None]) -> None:
         folders = {source.path for source in sources.values() if source.path.is_dir()}
-        again = asyncio.get_running_loop().call_later
-        if polling := _must_poll(folders):
-            again(_BLIND, note, set(sources))
-        async for paths in self._changes(folders, recursive=True, step=_STEP, poll=polling):
-            names = {name for name, source in sources.items() if any(_concerns(source, path) for path in paths)}
+        polling = _must_poll(folders)
+        async for changes in self._changes(folders, recursive=True, step=_STEP, poll=polling):
+            paths = [path for _, path in changes]
+            names = {name for name, source in sources.items() if _concerns(source, paths)}
             note(names)
             if polling and names:
-                again(_BLIND, note, names)
+                asyncio.get_running_loop().call_later(_BLIND, note, names)
 
     async def _watch_around(
         self, sources: Mapping[str, Source], file: Path | None, note: Callable[[set[str]], None]
@@ -97,21 +97,24 @@ class Watcher:
         around = {path.parent for paths in single.values() for path in paths}
         if file is not None:
             around.add(file.parent)
+        from watchfiles import Change
+
         folders = {source.path for source in sources.values() if source.path.suffix not in (".zip", ".jar")}
-        inodes = {folder: _inode(folder) for folder in folders}
         there = {folder for folder in around if folder.is_dir()}
-        async for paths in self._changes(there, recursive=False, step=2 * _STEP, poll=_must_poll(there)):
+        poll = _must_poll(there)
+        async for changes in self._changes(there, recursive=False, step=2 * _STEP, poll=poll):
+            paths = {path for _, path in changes}
             names = {name for name, files in single.items() if any(path in files for path in paths)}
             if file is not None and file in paths:
                 names.add(CONFIGURATION)
             note(names)
-            if any(_inode(folder) not in (inode, None) for folder, inode in inodes.items()):
-                self._restart.set()  # a folder is another one now: look at that
+            if any(kind != Change.modified and path in folders for kind, path in changes):
+                self._restart.set()  # a folder is gone, or another one now: look at that
 
     async def _changes(
         self, folders: set[Path], *, recursive: bool, step: int, poll: bool
-    ) -> AsyncIterator[set[Path]]:
-        """Touched paths, until ``_restart`` is set."""
+    ) -> AsyncIterator[set[tuple[Change, Path]]]:
+        """Touched paths and how, until ``_restart`` is set."""
         restart = self._restart
         if not folders:
             await restart.wait()
@@ -125,7 +128,7 @@ class Watcher:
             ignore_permission_denied=True,
         )
         async for changes in watch:
-            yield {_as_given(path, reported) for _, path in changes}
+            yield {(kind, _as_given(path, reported)) for kind, path in changes}
 
 
 def _as_given(path: str, reported: Mapping[str, Path]) -> Path:
@@ -136,20 +139,14 @@ def _as_given(path: str, reported: Mapping[str, Path]) -> Path:
     return Path(path)
 
 
-def _concerns(source: Source, path: Path) -> bool:
-    """Is the touched path part of the code? Folders count by what may be in them."""
-    if not path.is_relative_to(source.path):
-        return False
-    relative = path.relative_to(source.path).as_posix()
-    return source.has(relative) or (path.is_dir() and source.may_hold(relative))
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino
+def _concerns(source: Source, paths: Iterable[Path]) -> bool:
+    """Is a touched path part of the code? Folders count by what may be in them."""
+    for path in paths:
+        if path.is_relative_to(source.path):
+            relative = path.relative_to(source.path).as_posix()
+            if source.has(relative) or (path.is_dir() and source.may_hold(relative)):
+                return True
+    return False
 
 
 def _must_poll(folders: set[Path]) -> bool:

@@ -176,6 +176,9 @@ class DockerSandbox:
     def usage(self) -> Usage:
         return self.meter.usage() if self.meter is not None else Usage(None, None, None)
 
+    def memory_peak(self) -> int | None:
+        return self.usage().memory_peak
+
 
 class DockerBackend:
     """See ``protocol.SandboxBackend``. ``home``: the emulator's folder, absolute.
@@ -186,6 +189,7 @@ class DockerBackend:
     """
 
     name: Literal["docker"] = "docker"
+    engine_status = staticmethod(engine_status)
 
     def __init__(self, *, home: Path, cpu_limit: bool = False, owner: str | None = None) -> None:
         self.home = home.absolute()
@@ -229,9 +233,9 @@ class DockerBackend:
             await self._networks.open()
             if self._networks.desktop:
                 raise BackendUnavailable(
-                    f"the Docker engine at {engine.url} runs on another machine (or in Docker Desktop's), where "
-                    "neither the Runtime API nor the logs of an instance reach us: run the emulator in a container "
-                    "(docker compose up), or use --sandbox process"
+                    f"the Docker engine at {engine.url} runs on another machine (or in Docker "
+                    "Desktop's), whence neither the Runtime API calls nor the logs of an instance reach us: run "
+                    "the emulator in a container (docker compose up), or use --sandbox process"
                 )
             await self._deaths.open()
         except BaseException:

@@ -65,7 +65,8 @@ class Networks:
         wanted = os.environ.get("FAAS_DOCKER_NETWORK") or next(iter(ours), "")
         if wanted not in ours:
             raise BackendUnavailable(
-                f"the emulator's container is not in the network {wanted!r} (it is in: {', '.join(ours) or 'none'}): "
+                f"the emulator's container is not in the network {wanted!r} "
+                f"(it is in: {', '.join(ours) or 'none'}): "
                 "set FAAS_DOCKER_NETWORK to one of its networks"
             )
         self._names["default"] = wanted

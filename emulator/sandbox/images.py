@@ -58,16 +58,30 @@ def recipe_for(identifier: str) -> Recipe:
     if matched := re.fullmatch(r"python(3\.\d+)", identifier):
         minor = matched[1]
         return Recipe(
-            identifier, "python", f"python:{minor}-slim", _PYTHON_SUITES.get(minor, ""), ("python3", "ca-certificates")
+            identifier,
+            "python",
+            f"python:{minor}-slim",
+            _PYTHON_SUITES.get(minor, ""),
+            ("python3", "libstdc++6", "ca-certificates"),
         )
     if matched := re.fullmatch(r"nodejs(\d+)\.x", identifier):
         major = matched[1]
         return Recipe(
-            identifier, "nodejs", f"node:{major}-slim", _NODE_SUITES.get(major, ""), ("nodejs", "ca-certificates")
+            identifier,
+            "nodejs",
+            f"node:{major}-slim",
+            _NODE_SUITES.get(major, ""),
+            ("nodejs", "ca-certificates"),
         )
     if identifier == "provided" or identifier.startswith("provided."):
         # All of them are one image: what they promise is a shell and a bootstrap.
-        return Recipe("provided", "provided", "debian:bookworm-slim", "bookworm", ("curl", "ca-certificates"))
+        return Recipe(
+            "provided",
+            "provided",
+            "debian:bookworm-slim",
+            "bookworm",
+            ("curl", "libstdc++6", "ca-certificates"),
+        )
     raise BackendUnavailable(
         f"{identifier}: no Docker image for this runtime; use python3.x, nodejs*.x, or provided.al2023"
     )
@@ -114,12 +128,16 @@ class Images:
         tag = _debian_tag(recipe, self._runtimes)
         if not tag:
             raise BackendUnavailable(
-                f"{recipe.identifier}: no registry answers for {recipe.public}, and Debian has no packages of it: "
-                f"`docker pull {recipe.public}` (or `docker load`) first, or use --sandbox process"
+                f"{recipe.identifier}: no registry answers for {recipe.public}, and Debian has no packages "
+                f"of it: `docker pull {recipe.public}` (or `docker load`) first, or use --sandbox process"
             )
         if not self._exists(tag):
             self._debian(recipe, tag, progress)
         return tag
+
+    def tag_emulator_base(self, progress: Progress) -> None:
+        """``faas-emulator/base``: a Python for the emulator's own image. Raises BackendUnavailable."""
+        self._api.tag(self.base(recipe_for("python3.11"), progress), f"{REPOSITORY}/base")
 
     def _exists(self, tag: str) -> bool:
         from docker.errors import ImageNotFound
@@ -161,7 +179,7 @@ class Images:
             return bool(noted["there"])
         try:
             answer = self._api._get(self._api._url("/distribution/{0}/json", image), timeout=PROBE_TIMEOUT)
-            there = answer.status_code == 200
+            there = bool(answer.status_code == 200)
         except Exception:  # no network, a proxy in the way, an engine without that call
             there = False
         self._registry_note.parent.mkdir(parents=True, exist_ok=True)
@@ -173,8 +191,9 @@ class Images:
     def _debian(self, recipe: Recipe, tag: str, progress: Progress) -> None:
         if shutil.which("mmdebstrap") is None:
             raise BackendUnavailable(
-                f"{recipe.identifier}: no registry answers for {recipe.public}, and mmdebstrap is not installed: "
-                f"`apt-get install mmdebstrap`, or `docker pull {recipe.public}` first, or use --sandbox process"
+                f"{recipe.identifier}: no registry answers for {recipe.public}, and mmdebstrap is not "
+                f"installed: `apt-get install mmdebstrap`, or `docker pull {recipe.public}` first, "
+                "or use --sandbox process"
             )
         progress(f"building {tag} from Debian {recipe.suite} packages (about 20 s, once)")
         with tempfile.TemporaryDirectory(prefix="faas-base-") as folder:
@@ -196,7 +215,13 @@ class Images:
             archive.add(folder / "Dockerfile", "Dockerfile")
         packed.seek(0)
         lines = self._api.build(
-            fileobj=packed, custom_context=True, tag=tag, buildargs={"BASE": base}, rm=True, forcerm=True, decode=True
+            fileobj=packed,
+            custom_context=True,
+            tag=tag,
+            buildargs={"BASE": base},
+            rm=True,
+            forcerm=True,
+            decode=True,
         )
         for line in lines:
             if "error" in line:
@@ -226,6 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     try:
         images = Images(connect(engine_url()), cache=cache_folder())
+        # What docker-compose.yml may build the emulator's own image from (BASE=faas-emulator/base).
+        images.tag_emulator_base(say)
         for identifier in wanted:
             try:
                 sys.stdout.write(images.ensure(identifier, say) + "\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -52,6 +53,7 @@ def sweep() -> list[str]:
         return removed
     for folder in _subfolders(runs):
         if _is_dead(folder.name):
+            removed += [f"process {pid}" for pid in _kill_users_of(folder)]
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(f"folder {folder}")
     try:
@@ -66,6 +68,20 @@ def _subfolders(folder: Path) -> list[Path]:
         return [entry for entry in folder.iterdir() if entry.is_dir()]
     except OSError:
         return []
+
+
+def _kill_users_of(folder: Path) -> list[int]:
+    """Kill what a plain sandbox's function left in a session of its own: its TMPDIR is in ``folder``."""
+    killed: list[int] = []
+    for entry in _subfolders(Path("/proc")):
+        try:
+            if not entry.name.isdigit() or f"={folder}/".encode() not in (entry / "environ").read_bytes():
+                continue
+            os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue  # it ended meanwhile, or is somebody else's
+        killed.append(int(entry.name))
+    return killed
 
 
 def _remove_groups(owner: Path) -> bool:

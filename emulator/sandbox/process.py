@@ -168,7 +168,7 @@ class ProcessSandbox:
 
     def usage(self) -> Usage:
         if "memory" not in self._counters:
-            if self._watched_now is None and self.pid and not self.exited.done():
+            if self.pid and not self.exited.done():
                 self._watched_now = tree_memory(self.pid)
                 self._watched_peak = max(self._watched_peak, self._watched_now or 0)
             cpu = self._read_cpu()
@@ -201,7 +201,7 @@ class ProcessSandbox:
 class ProcessBackend:
     """Sandboxed processes through one launcher. See ``protocol.SandboxBackend``."""
 
-    name: Literal["process"] = "process"
+    name: Literal["process", "docker", "fake"] = "process"
 
     def __init__(
         self, *, home: Path, rung: str | None = None, cpu_limit: bool = False, owner: str | None = None
@@ -229,6 +229,11 @@ class ProcessBackend:
         self._layout = cgroups.Layout()
         self._reasons: list[str] = []
         self._closing = False
+
+    @property
+    def launcher_pid(self) -> int:
+        """The launcher process; 0 when there is none."""
+        return self._channel.process.pid if self._channel is not None else 0
 
     # -- life ---------------------------------------------------------------
 

@@ -8,7 +8,7 @@ whatever the emulator takes beyond this is the price of being an emulator.
 Run as a program: it prints ``ready: api http://127.0.0.1:PORT`` and serves
 ``POST /2015-03-31/functions/NAME/invocations`` until SIGTERM or SIGINT.
 ``X-Faas-Start`` on an answer says whether an environment was started for it,
-and on a request ``cold`` asks for that.
+and on a request ``cold`` asks for that; ``POST /_faas/functions/NAME/evict`` ends them all.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Function:
         self.port = 0
         self.idle: list[Environment] = []
         self.waiting: deque[Call] = deque()
+        self.cold: deque[Call] = deque()
+        """Callers who asked for an environment that has served nobody yet."""
         self.coming = 0
         """Environments that are starting, or have answered and not yet asked for more."""
         self.children: list[subprocess.Popen[bytes]] = []
@@ -54,9 +56,10 @@ class Function:
     def take(self, call: Call) -> None:
         """Give the call to the environment used last; start one when none is free or about to be."""
         if call.force_cold:
-            while self.idle:
-                self.idle.pop().transport.close()
-            self.coming = 0
+            self.cold.append(call)
+            self.coming += 1
+            self.spawn()
+            return
         if self.idle:
             self.idle.pop().deliver(call)
             return
@@ -138,6 +141,14 @@ class Client(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         function = self.functions.get(self.url[22:-12])  # /2015-03-31/functions/NAME/invocations
+        if function is None and self.url.endswith(b"/evict"):  # /_faas/functions/NAME/evict
+            function = self.functions[self.url.split(b"/")[3]]
+            for child in function.children:  # closing their connection isn't enough: they would connect again
+                child.kill()
+            function.idle.clear()
+            function.coming = 0
+            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            return
         if function is None:
             self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
             return
@@ -193,7 +204,9 @@ class Environment(asyncio.Protocol):
             function = self.function
             if function.coming:
                 function.coming -= 1
-            if function.waiting:
+            if function.cold and not self.used:
+                self.deliver(function.cold.popleft())
+            elif function.waiting:
                 self.deliver(function.waiting.popleft())
             else:
                 function.idle.append(self)

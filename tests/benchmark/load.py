@@ -28,6 +28,9 @@ ROOM = 1 << 18
 class Connection:
     """One keep-alive connection with at most one request under way."""
 
+    wanted = b""
+    """In lower case; must be in the head of every answer, when not empty."""
+
     __slots__ = ("begun", "expected", "got", "pending", "request", "size", "socket")
 
     def __init__(self, address: tuple[str, int], request: bytes, expected: bytes) -> None:
@@ -84,6 +87,7 @@ class Connection:
             len(data) == self.size
             and data.startswith(b"HTTP/1.1 200")
             and data[-len(self.expected) - 4 :] == b"\r\n\r\n" + self.expected
+            and (not self.wanted or self.wanted in data[: -len(self.expected)].lower())
         )
         self.got = []
         self.size = 0
@@ -100,11 +104,11 @@ def content_length(head: bytes) -> int:
 
 
 def requests(url: str, count: int, size: int, headers: list[str], body: str) -> list[tuple[bytes, bytes]]:
-    """One (request, expected answer) for each connection, ``size`` bytes of payload at least."""
-    parts = urlsplit(url)
+    """One (request, expected answer) for each connection; ``{n}`` in the URL becomes its number."""
     extra = "".join(f"{header}\r\n" for header in headers)
     made = []
     for number in range(count):
+        parts = urlsplit(url.replace("{n}", str(number)))
         payload = body.encode() if body else json.dumps({"n": number, "pad": "x" * max(0, size - 24)}).encode()
         head = (
             f"POST {parts.path or '/'} HTTP/1.1\r\nhost: {parts.netloc}\r\n{extra}"
@@ -247,9 +251,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=0, help="payload in bytes")
     parser.add_argument("--body", default="", help="this payload for all instead")
     parser.add_argument("--header", action="append", default=[], help="Name: value")
+    parser.add_argument("--want", default="", help="Name: value that each answer must have")
     parser.add_argument("--warm", type=int, default=0, help="answers to take before measuring")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    Connection.wanted = options.want.lower().encode()
     run = Run(options.url, requests(options.url, options.clients, options.size, options.header, options.body))
     try:
         if options.warm:

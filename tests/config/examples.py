@@ -71,7 +71,9 @@ BAD = {
     "unknown key of a function": (FUNCTION + "memroy = 128\n", "functions.f.memroy"),
     "unknown key of emulator": ("[emulator]\nprot = 1\n", "emulator.prot"),
     "unknown key of defaults": ("[defaults]\ncode = 'py'\n", "defaults.code"),
-    "unknown key of a route": (FUNCTION + "[[routes]]\nroute='ANY /'\nfunction='f'\nverb='GET'\n", "routes[0].verb"),
+    "unknown key of a route": (
+        FUNCTION + "[[routes]]\nroute='ANY /'\nfunction='f'\nverb='GET'\n", "routes[0].verb",
+    ),
     "memory below": (FUNCTION + "memory = 127\n", "functions.f.memory"),
     "memory above": (FUNCTION + "memory = 10241\n", "functions.f.memory"),
     "memory as text": (FUNCTION + 'memory = "128"\n', "functions.f.memory"),
@@ -93,7 +95,9 @@ BAD = {
     "no code": (FUNCTION.replace('code = "py"', ""), "functions.f.code"),
     "name": (FUNCTION.replace("functions.f", 'functions."a b"'), "functions.a b"),
     "variable name": (FUNCTION + "environment = { 1A = 'x' }\n", "functions.f.environment.1A"),
-    "variable reserved": (FUNCTION + "environment = { AWS_REGION = 'x' }\n", "functions.f.environment.AWS_REGION"),
+    "variable reserved": (
+        FUNCTION + "environment = { AWS_REGION = 'x' }\n", "functions.f.environment.AWS_REGION",
+    ),
     "variable number": (FUNCTION + "environment = { PORT = 80 }\n", "functions.f.environment.PORT"),
     "environment": (FUNCTION + "environment = []\n", "functions.f.environment"),
     "port": ("[emulator]\nport = 65536\n", "emulator.port"),
@@ -127,7 +131,9 @@ BAD_BEYOND_SCHEMA = {
     "code is a text": (FUNCTION.replace('"py"', '"py/app.py"'), "functions.f.code"),
     "handler left out": (FUNCTION + 'exclude = ["app.py"]\n', "functions.f.handler"),
     "requirements missing": (FUNCTION + 'requirements = "r.txt"\n', "functions.f.requirements"),
-    "environment too large": (FUNCTION + f"environment = {{ BIG = '{'x' * 4096}' }}\n", "functions.f.environment"),
+    "environment too large": (
+        FUNCTION + f"environment = {{ BIG = '{'x' * 4096}' }}\n", "functions.f.environment",
+    ),
     "too much reserved": (FUNCTION + "reserved_concurrency = 901\n", "functions.f.reserved_concurrency"),
     "nothing to reserve": (
         "[emulator]\naccount_concurrency = 50\n" + FUNCTION + "reserved_concurrency = 1\n",
@@ -142,6 +148,7 @@ BAD_BEYOND_SCHEMA = {
         "routes[1].route",
     ),
     "bootstrap missing": (
-        FUNCTION.replace("python3.11", "provided.al2").replace('handler = "app.handler"', ""), "functions.f.code",
+        FUNCTION.replace("python3.11", "provided.al2").replace('handler = "app.handler"', ""),
+        "functions.f.code",
     ),
 }

@@ -31,7 +31,8 @@ def code(tmp_path: Path) -> Path:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "app.py").write_text("import tiny\n")
     wheel(tmp_path / "wheels", "tiny")
-    (tmp_path / "code" / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path / 'wheels'}\ntiny\n")
+    asked = f"--no-index\n--find-links {tmp_path / 'wheels'}\ntiny\n"
+    (tmp_path / "code" / "requirements.txt").write_text(asked)
     return tmp_path / "code"
 
 
@@ -59,7 +60,8 @@ def test_requirements_are_merged_and_installed_once(code: Path, tmp_path: Path) 
 def test_own_files_are_stronger(code: Path, tmp_path: Path) -> None:
     (code / "tiny.py").write_text("ANSWER = 43\n")
     package = store(
-        code, home=tmp_path / "home", requirements=code / "requirements.txt", runtime=HERE, cache=tmp_path / "cache"
+        code, home=tmp_path / "home", requirements=code / "requirements.txt", runtime=HERE,
+        cache=tmp_path / "cache",
     )
     assert (package.path / "tiny.py").read_text() == "ANSWER = 43\n"
 

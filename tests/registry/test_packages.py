@@ -78,11 +78,13 @@ def test_a_change_of_the_same_size_and_time_is_seen(code: Path, home: Path) -> N
 
 def test_what_is_never_code_and_what_is_left_out(code: Path, home: Path) -> None:
     for name in (".git/config", "__pycache__/app.pyc", ".venv/bin/python", "lib/.DS_Store", "faas.toml",
-                 "node_modules/.cache/x", "node_modules/left-pad/index.js", "tests/test_app.py", "lib/notes.md"):
+                 "node_modules/.cache/x", "node_modules/left-pad/index.js", "tests/test_app.py",
+                 "lib/notes.md"):
         (code / name).parent.mkdir(parents=True, exist_ok=True)
         (code / name).write_text("x")
     package = store(code, home=home, exclude=("tests", "*.md"))
-    files = {path.relative_to(package.path).as_posix() for path in package.path.rglob("*") if path.is_file()}
+    paths = [path for path in package.path.rglob("*") if path.is_file()]
+    files = {path.relative_to(package.path).as_posix() for path in paths}
     assert files == {"app.py", "lib/tool", "node_modules/left-pad/index.js"}
     package = store(code, home=home, include=("*.py",), exclude=("tests/**",))
     assert [path.name for path in package.path.rglob("*")] == ["app.py"]
@@ -139,7 +141,11 @@ def test_python_is_compiled_for_the_same_interpreter_only(code: Path, home: Path
 
 def test_many_at_once_make_one(code: Path, home: Path) -> None:
     found: list[Package] = []
-    threads = [threading.Thread(target=lambda: found.append(store(code, home=home, runtime=HERE))) for _ in range(8)]
+
+    def one() -> None:
+        found.append(store(code, home=home, runtime=HERE))
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -159,8 +165,8 @@ def test_too_large(code: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_can_t_be_read_is_named(tmp_path: Path, home: Path) -> None:
     with pytest.raises(PackageError, match="gone"):
         store(tmp_path / "gone", home=home)
+    (tmp_path / "no.zip").write_text("no zip")
     with pytest.raises(PackageError, match="Could not unzip uploaded file"):
-        (tmp_path / "no.zip").write_text("no zip")
         store(tmp_path / "no.zip", home=home)
     assert list((home / "code").iterdir()) == []
 
@@ -169,10 +175,11 @@ def test_prune_keeps_what_it_is_told_and_what_is_being_made(code: Path, home: Pa
     kept = store(code, home=home)
     (code / "app.py").write_text("other")
     dropped = store(code, home=home)
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    (home / "code" / f".tmp-{dead.stdout.strip()}-x").mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (home / "code" / f".tmp-{gone.pid}-x").mkdir()
     (home / "code" / f".tmp-{os.getpid()}-x").mkdir()
     removed = prune(home, {kept.sha256_hex})
-    assert set(removed) == {dropped.sha256_hex, f".tmp-{dead.stdout.strip()}-x"}
+    assert set(removed) == {dropped.sha256_hex, f".tmp-{gone.pid}-x"}
     assert {path.name for path in (home / "code").iterdir()} == {kept.sha256_hex, f".tmp-{os.getpid()}-x"}
     assert prune(home / "nowhere") == []

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from emulator.registry.sources import Source
 from emulator.registry.watcher import CONFIGURATION, Watcher
 
 PATIENCE = 20
+SETTLED = 1.5
+"""Seconds after which a new watch has told everything once."""
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ async def watching(watcher: Watcher, probe: Path) -> AsyncIterator[Told]:
             count += 1
             probe.write_text(f"probe {count}")
             await asyncio.sleep(0.1)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(SETTLED)
     yield told
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -84,7 +87,8 @@ def test_each_way_to_change_a_function(project: Path) -> None:
             assert await told.after(save_as_vim_does, "a") == {"a"}
             assert await told.after(lambda: (project / "code.zip").write_text("2"), "z") == {"z"}
             assert await told.after(lambda: (project / "r.txt").write_text("2"), "a") == {"a"}
-            assert await told.after(lambda: (project / "faas.toml").write_text(" "), CONFIGURATION) == {CONFIGURATION}
+            configured = await told.after(lambda: (project / "faas.toml").write_text(" "), CONFIGURATION)
+            assert configured == {CONFIGURATION}
 
             def irrelevant() -> None:
                 (project / "a" / "README.md").write_text("")
@@ -94,7 +98,7 @@ def test_each_way_to_change_a_function(project: Path) -> None:
 
             assert await told.after(irrelevant, "b") == {"b"}
             await told.after(replace_the_folder, "a")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(SETTLED)
             assert await told.after(lambda: (project / "a/app.py").write_text("4"), "a") >= {"a"}
 
     asyncio.run(story())
@@ -105,7 +109,7 @@ def test_update_exchanges_what_is_watched(project: Path) -> None:
         watcher = Watcher({"a": Source(project / "a")})
         async with watching(watcher, project / "a" / "app.py") as told:
             await told.after(lambda: watcher.update({"b": Source(project / "b")}), "b")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(SETTLED)
             assert await told.after(lambda: (project / "b/app.py").write_text("2"), "b") == {"b"}
 
     asyncio.run(story())
@@ -117,7 +121,8 @@ def test_polling_where_it_is_asked_for(project: Path, monkeypatch: pytest.Monkey
     async def story() -> None:
         async with watching(Watcher({"a": Source(project / "a")}), project / "a" / "app.py") as told:
             for content in ("one", "two", "three"):  # within one second of each other
-                assert await told.after(lambda: (project / "a/app.py").write_text(content), "a") == {"a"}
+                save = partial((project / "a/app.py").write_text, content)
+                assert await told.after(save, "a") == {"a"}
 
     asyncio.run(story())
 

@@ -26,8 +26,9 @@ FILE, LINK = stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777
 
 
 @pytest.mark.parametrize("members", [
-    [("../out", "x", FILE)], [("/etc/out", "x", FILE)], [("a/../../out", "x", FILE)], [("..\\out", "x", FILE)],
-    [("C:/out", "x", FILE)], [("link", "/etc/passwd", LINK)], [("a/link", "../../out", LINK)],
+    [("../out", "x", FILE)], [("/etc/out", "x", FILE)], [("a/../../out", "x", FILE)],
+    [("..\\out", "x", FILE)], [("C:/out", "x", FILE)], [("link", "/etc/passwd", LINK)],
+    [("a/link", "../../out", LINK)],
     [("a", "b", LINK), ("b", "..", LINK)], [("a", "x", FILE), ("a/b", "x", FILE)],
     [("a/b", "x", FILE), ("a", "x", FILE)],
 ])
@@ -46,7 +47,10 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_links_and_modes_inside(tmp_path: Path) -> None:
-    members = [("a/f", "x", FILE), ("a/l", "f", LINK), ("x", "y", stat.S_IFREG | 0o4777), ("n", "z", 0), ("e/", "", 0)]
+    members = [
+        ("a/f", "x", FILE), ("a/l", "f", LINK), ("x", "y", stat.S_IFREG | 0o4777), ("n", "z", 0),
+        ("e/", "", 0),
+    ]
     unpack(make(tmp_path / "a.zip", *members), tmp_path / "t", limit=1000)
     assert (tmp_path / "t/a/l").read_text() == "x"
     assert stat.S_IMODE((tmp_path / "t/x").stat().st_mode) == 0o755
@@ -67,7 +71,8 @@ def test_bounds(tmp_path: Path) -> None:
 
 def test_broken(tmp_path: Path) -> None:
     whole = make(tmp_path / "a.zip", ("f", "x" * 500, FILE)).read_bytes()
-    for index, content in enumerate((b"", b"PK", whole[:40], whole[40:], whole.replace(b"PK\x01\x02", b"PK\x01\x03"))):
+    damaged = (b"", b"PK", whole[:40], whole[40:], whole.replace(b"PK\x01\x02", b"PK\x01\x03"))
+    for index, content in enumerate(damaged):
         path = tmp_path / f"{index}.zip"
         path.write_bytes(content)
         with pytest.raises(PackageError, match="Could not unzip uploaded file"):

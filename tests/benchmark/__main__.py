@@ -1,0 +1,5 @@
+"""``python -m tests.benchmark``."""
+
+from .run import main
+
+raise SystemExit(main())
