@@ -74,6 +74,9 @@ class _Date:
             self._line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second))
         return self._line
 
+    def pair(self) -> tuple[bytes, bytes]:
+        return b"date", self.line()[6:-2].encode()
+
 
 _date = _Date()
 
@@ -237,6 +240,7 @@ class FrontProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_size = self._head_bytes = 0
+        self.server_state.default_headers = [_date.pair()]
         super().on_message_begin()
 
     def _refuse_head(self) -> None:

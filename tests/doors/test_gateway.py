@@ -303,6 +303,7 @@ def test_connection_close(cloud: Cloud) -> None:
         answer = wire.answer()
         assert answer.json()["me"] == "variable"
         assert answer.header("connection") == "close"
+        assert len(answer.headers["date"]) == 1
         assert wire.until_closed() == b""
 
 
