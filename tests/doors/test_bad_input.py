@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.cloud import Cloud
 from tests.support.project import Project
-from tests.support.raw import connection, exchange
+from tests.support.raw import Wire, connection, exchange
 from tests.support.traces import await_true
 
 CODE = """
@@ -30,6 +30,7 @@ RUDE = """
     import socket
 
     API = os.environ["AWS_LAMBDA_RUNTIME_API"]
+    INVOCATION = "/2018-06-01/runtime/invocation/"
 
     def handler(event, context):
         said = []
@@ -83,12 +84,12 @@ RUDE = """
             case "paths":
                 raw(b"GET /2018-06-01/ping HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
                 raw(b"GET /etc/passwd HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
-                raw(f"POST /2018-06-01/runtime/invocation/{here}/other HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 0\\r\\n\\r\\n".encode())
+                raw(f"POST {INVOCATION}{here}/other HTTP/1.1\\r\\nContent-Length: 0\\r\\n\\r\\n".encode())
             case "garbage":
                 raw(b"\\x00\\xff\\x16\\x03\\x01" * 100 + b"\\r\\n\\r\\n")
-                raw(b"POST /2018-06-01/runtime/invocation/" + here.encode() + b"/response HTTP/1.1\\r\\nContent-Length: -5\\r\\n\\r\\n")
+                raw(f"POST {INVOCATION}{here}/response HTTP/1.1\\r\\nContent-Length: -5\\r\\n\\r\\n".encode())
                 raw(b"GET /" + b"x" * 3_000_000 + b" HTTP/1.1\\r\\n\\r\\n")
-                raw(b"POST /2018-06-01/runtime/invocation/" + here.encode() + b"/response HTTP/1.1\\r\\nContent-Length: 10\\r\\n\\r\\nabc")
+                raw(f"POST {INVOCATION}{here}/response HTTP/1.1\\r\\nContent-Length: 10\\r\\n\\r\\nabc".encode())
         return said
 """
 PATH = "/2015-03-31/functions/fine/invocations"
@@ -196,23 +197,26 @@ def test_a_header_line_without_end(cloud: Cloud) -> None:
     for url, path in both(cloud):
         with connection(url) as wire:
             wire.send(b"GET %b HTTP/1.1\r\nX-Endless: " % path.encode())
-            sent = 0
-            with pytest.raises((BrokenPipeError, ConnectionResetError)):
-                while sent < 64 * 2**20:
-                    wire.send(b"x" * 65536)
-                    sent += 65536
-            assert sent < 16 * 2**20
+            assert sent_until_refused(wire) < 16 * 2**20
 
 
 def test_a_request_line_without_end(cloud: Cloud) -> None:
     for url, _ in both(cloud):
         with connection(url) as wire:
             wire.send(b"GET /")
-            sent = 0
-            with pytest.raises((BrokenPipeError, ConnectionResetError)):
-                while sent < 64 * 2**20:
-                    wire.send(b"x" * 65536)
-                    sent += 65536
+            assert sent_until_refused(wire) < 16 * 2**20
+
+
+def sent_until_refused(wire: Wire) -> int:
+    """Bytes that went out (buffers of the kernel included) before the server hung up."""
+    sent = 0
+    try:
+        while sent < 64 * 2**20:
+            wire.send(b"x" * 65536)
+            sent += 65536
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    return sent
 
 
 def test_a_half_closed_connection_gets_its_answer(cloud: Cloud) -> None:
