@@ -86,7 +86,10 @@ def _runtime() -> Kind[str]:
                            "put an executable named bootstrap beside it and use provided.al2023")
         raise Mismatch(suggest(value, list(RUNTIMES)))
 
-    known = "python3 (the one that runs here), python3.8 to python3.15, nodejs16.x to nodejs26.x, provided.al2, provided.al2023"
+    known = (
+        "python3 (the one that runs here), python3.8 to python3.15, nodejs16.x to nodejs26.x, provided.al2, "
+        "provided.al2023"
+    )
     return Kind(f"a runtime ({known})", read)
 
 
