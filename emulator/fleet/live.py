@@ -123,7 +123,10 @@ class LiveInstance:
                 if self._gone:
                     return
                 self.stamps.began = fleet.clock()
-                listener = fleet.backend.listen()
+                listener = await fleet.backend.listen(self.version)
+                if self.is_gone():
+                    listener.socket.close()
+                    return
                 self._server = await self._loop.create_server(lambda: RuntimeApi(self), sock=listener.socket)
                 spec = LaunchSpec(
                     name=f"faas-{self.version.function[:24].lower().replace('_', '-')}-{self.id}-{uuid4().hex[:8]}",
@@ -142,7 +145,7 @@ class LiveInstance:
             return
         self.sandbox = sandbox
         if self.is_gone():  # stopped while it was being made
-            await sandbox.kill()
+            self.dispose()
             return
         # A quick runtime asks for its first event before the engine's answer is here.
         latest = self.stamps.ready or sandbox.started_at
@@ -421,6 +424,7 @@ class LiveInstance:
     def _fail(self, failure: Failure) -> None:
         """Init failed: whoever waits for this instance is told, and it is gone."""
         if self._gone:
+            self.dispose()  # what came to be after it was stopped
             return
         self._gone = True
         self.phase = Phase.FAILED
