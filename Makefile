@@ -30,7 +30,7 @@ check: $(STAMP)  ## style, types, import contracts
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 test: check samples  ## check, then all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 images: $(STAMP)  ## the container images of all runtimes, ahead of their first use
 	$(BIN)/python -m emulator.sandbox.images $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ def _runtime() -> Kind[str]:
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise Mismatch
+        if value == "python3":
+            return f"python3.{sys.version_info.minor}"
         if value in RUNTIMES:
             return value
         if re.match(r"(java|dotnet|dotnetcore|ruby|go|php)[0-9.]", value):
@@ -83,7 +86,10 @@ def _runtime() -> Kind[str]:
                            "put an executable named bootstrap beside it and use provided.al2023")
         raise Mismatch(suggest(value, list(RUNTIMES)))
 
-    known = "python3.8 to python3.15, nodejs16.x to nodejs26.x, provided.al2, provided.al2023"
+    known = (
+        "python3 (the one that runs here), python3.8 to python3.15, nodejs16.x to nodejs26.x, provided.al2, "
+        "provided.al2023"
+    )
     return Kind(f"a runtime ({known})", read)
 
 

@@ -231,6 +231,7 @@ class FrontProtocol(HttpToolsProtocol):
         self._partial = None
         self._pending.clear()
         super().connection_lost(exc)
+        self._front.connection_ended()
 
     def shutdown(self) -> None:
         if not self._working:
@@ -251,6 +252,11 @@ class HttpServer:
         """Asked when the head is there: could the door take this?"""
         self.closing = False
         self._servers: list[asyncio.Server] = []
+        self._quiet = asyncio.Event()
+
+    def connection_ended(self) -> None:
+        if not self.state.connections:
+            self._quiet.set()
 
     async def listen(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -266,9 +272,13 @@ class HttpServer:
         self.stop_accepting()
         for connection in list(self.state.connections):
             connection.shutdown()
-        deadline = time.monotonic() + 0.5
-        while self.state.connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
+        self._quiet.clear()
+        if self.state.connections:
+            try:
+                async with asyncio.timeout(0.5):
+                    await self._quiet.wait()
+            except TimeoutError:
+                pass
         for connection in list(self.state.connections):
             connection.transport.abort()
         for task in list(self.state.tasks):

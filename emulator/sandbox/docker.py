@@ -176,6 +176,9 @@ class DockerSandbox:
     def usage(self) -> Usage:
         return self.meter.usage() if self.meter is not None else Usage(None, None, None)
 
+    def memory_peak(self) -> int | None:
+        return self.usage().memory_peak
+
 
 class DockerBackend:
     """See ``protocol.SandboxBackend``. ``home``: the emulator's folder, absolute.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from emulator.core.ids import InstanceId, InvocationId, VersionId
@@ -34,7 +35,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def tell(self, fact: str, *args: object, **options: object) -> list[Order]:
         orders: list[Order] = getattr(self.pool, fact)(*args, self.now, **options)
-        self.journal.append(encode((self.now, fact, args, options, orders)))
+        self.journal.append(encode(self.now, fact, args, options, orders))
         return orders
 
     def both(self, fact: str, *args: object, **options: object) -> None:
