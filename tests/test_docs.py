@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,9 @@ from emulator.config.functions import KINDS as FUNCTION_KEYS
 from emulator.config.settings import KINDS as SETTINGS
 from emulator.core import instance, session
 from emulator.core.pool import PoolStatistics
+from emulator.sandbox import docker_limits, limits
+from emulator.sandbox.cgroups import Layout
+from emulator.sandbox.protocol import Enforcement
 from emulator.telemetry.metrics import Metrics
 from tests.support.cloud import ROOT, Cloud
 
@@ -101,8 +105,8 @@ def _run(script: str, folder: Path, environ: dict[str, str]) -> None:
 @pytest.mark.linux
 @pytest.mark.parametrize("block", _of("sh cloud"), ids=str)
 def test_commands_for_a_running_cloud(block: Block, cloud: Cloud, commands: Path, tmp_path: Path) -> None:
-    script = block.text.replace("http://127.0.0.1:3000", cloud.gateway_url)
-    script = script.replace("http://127.0.0.1:4566", cloud.api_url)
+    script = re.sub(r"(http://)?(127\.0\.0\.1|localhost):3000\b", cloud.gateway_url, block.text)
+    script = re.sub(r"(http://)?(127\.0\.0\.1|localhost):4566\b", cloud.api_url, script)
     assert not re.search(r"\b(3000|4566)\b", script), "a port written so that it can't be replaced"
     if "curl" in script:
         script = f"curl() {{ command curl --fail --max-time 60 \"$@\"; }}\n{script}"
@@ -183,8 +187,10 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_every_key_is_documented() -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "faas-toml.md").read_text(), re.MULTILINE))
-    keys = {*FUNCTION_KEYS, *SETTINGS, "environment", "requirements", "route", "function"}
-    assert keys == rows
+    schema = json.loads((ROOT / "emulator" / "faas.schema.json").read_text())
+    tables = [schema["properties"]["emulator"], schema["$defs"]["function"], schema["$defs"]["route"]]
+    assert {key for table in tables for key in table["properties"]} == rows
+    assert {*FUNCTION_KEYS, *SETTINGS} <= rows
 
 
 def test_every_setting_has_its_flag_and_variable() -> None:
@@ -224,6 +230,32 @@ def test_every_admin_path_is_documented() -> None:
         method = "POST" if "POST" in (route.methods or ()) else "GET"
         path = route.path.replace("{name}", "NAME")
         assert re.search(rf"^## {method} {re.escape(path)}(\?.*)?$", text, re.MULTILINE), f"{method} {path}"
+
+
+def _limits() -> dict[str, tuple[Enforcement, ...]]:
+    """By column of the table in docs/limits.md."""
+    groups = Layout()
+    groups.memory = groups.cpu = groups.pids = groups.freezer = "/sys/fs/cgroup"
+    return {
+        "Docker": docker_limits.describe(cpu_limit=False, isolated=True, files=True),
+        "process, root": limits.describe("root", groups, False),
+        "process, userns": limits.describe("userns", Layout(), False),
+        "process, plain on Linux": limits.describe("plain", Layout(), False),
+    }
+
+
+def test_limits_are_what_the_sandboxes_say() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (DOCS / "limits.md").read_text().splitlines() if line.startswith("|")
+    ]
+    head = next(row for row in rows if row[0] == "limit" and "Docker" in row)
+    table = {re.sub(r" \(.*", "", row[0]): row for row in rows if len(row) == len(head)}
+    names = {"filesystem_isolation": "file system isolation", "read_only_code": "read-only code"}
+    for column, items in _limits().items():
+        for item in items:
+            cell = table[names.get(item.limit, item.limit.replace("_", " "))][head.index(column)]
+            assert cell.startswith("**") == item.enforced, f"{column}, {item.limit}: {cell!r}, but {item}"
 
 
 # -- what is drawn from code ---------------------------------------------------------
