@@ -72,8 +72,20 @@ def cache_folder() -> Path:
     return Path(chosen or f"{base}/faas-emulator").expanduser()
 
 
-def resolve(identifier: str, progress: Callable[[str], None]) -> Runtime:
-    """The runtime, prepared. Slow only the first time. Raises RuntimeUnavailable."""
+def seeded(kind: str, name: str) -> Path | None:
+    """The folder of that name in ``$FAAS_SEED/kind``: what an image brings along prepared."""
+    seed = os.environ.get("FAAS_SEED")
+    folder = Path(seed, kind, name) if seed else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def resolve(
+    identifier: str, progress: Callable[[str], None], *, interpreter_elsewhere: bool = False
+) -> Runtime:
+    """The runtime, prepared. Slow only the first time. Raises RuntimeUnavailable.
+
+    ``interpreter_elsewhere``: it will run in an image that has the interpreter; none is needed here.
+    """
     if identifier.startswith("provided"):
         return Runtime(identifier, "provided", None, None, (), ())
     if matched := re.fullmatch(r"python(\d\.\d+)", identifier):
@@ -82,7 +94,9 @@ def resolve(identifier: str, progress: Callable[[str], None]) -> Runtime:
         node = _node()
         if node is None:
             raise RuntimeUnavailable(f"{identifier}: this installation has no Node.js runtimes")
-        runtime: Runtime = node.resolve_node(identifier, progress)
+        runtime: Runtime = node.resolve_node(
+            identifier, progress, interpreter_elsewhere=interpreter_elsewhere
+        )
         return runtime
     raise RuntimeUnavailable(
         f"{identifier}: no such runtime here; use python3.x, nodejs*, or provided.al2023 with a bootstrap"

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
-from .runtimes import Runtime, RuntimeUnavailable, cache_folder, sources
+from .runtimes import Runtime, RuntimeUnavailable, cache_folder, seeded, sources
 
 Progress = Callable[[str], None]
 
@@ -58,29 +58,33 @@ _UNUSED_HEADERS = ("uv.h", "v8.h", "node.h")
 """Included by the client's source, which uses nothing of them."""
 
 
-def resolve_node(identifier: str, progress: Progress, *, cache: Path | None = None) -> Runtime:
+def resolve_node(
+    identifier: str, progress: Progress, *, cache: Path | None = None, interpreter_elsewhere: bool = False
+) -> Runtime:
     """The runtime ``nodejs<major>.x``, built first if it has never been.
 
     Blocks, for about a minute the first time; ``progress`` is then told a line
     every few seconds. Raises RuntimeUnavailable, with the remedy, when this
-    machine has no node of that major version or lacks a tool to build with.
+    machine has no node of that major version (unless it is elsewhere: in an
+    image) or lacks a tool to build with.
     """
     found = _IDENTIFIER.fullmatch(identifier)
     if found is None:
         raise RuntimeUnavailable(f"{identifier} is no Node.js runtime: use nodejs<major>.x, as nodejs20.x")
     interpreter = _interpreter(int(found[1]))
-    if interpreter is None:
+    if interpreter is None and not interpreter_elsewhere:
         raise RuntimeUnavailable(
             f"{identifier} needs Node.js {found[1]}, which is not on this machine: install it "
             f"(https://nodejs.org, or `nvm install {found[1]}`), or use the Docker sandbox"
         )
+    name = "node" if interpreter is None or interpreter_elsewhere else interpreter.name
     return Runtime(
         identifier=identifier,
         family="nodejs",
         directory=_built(identifier, (cache or cache_folder()) / "runtimes", progress),
         interpreter=interpreter,
-        prefixes=(interpreter.parent.parent,),
-        command=(f"/var/lang/bin/{interpreter.name}", "/var/runtime/index.mjs"),
+        prefixes=(interpreter.parent.parent,) if interpreter else (),
+        command=(f"/var/lang/bin/{name}", "/var/runtime/index.mjs"),
         environ={},
     )
 
@@ -162,6 +166,8 @@ def _built(identifier: str, cache: Path, progress: Progress) -> Path:
     final = _folder(identifier, cache)
     if final.is_dir():
         return final
+    if brought := seeded("runtimes", final.name):
+        return brought
     if platform.system() != "Linux":
         raise RuntimeUnavailable(
             f"{identifier}: aws-lambda-ric compiles on Linux only: use --sandbox docker for this function"
@@ -173,7 +179,7 @@ def _built(identifier: str, cache: Path, progress: Progress) -> Path:
         if missing := missing_tools():
             raise RuntimeUnavailable(
                 f"{identifier}: {', '.join(missing)} missing, needed once to compile aws-lambda-ric: "
-                f"apt-get install -y {' '.join(missing.values())}"
+                f"apt-get install -y {' '.join(missing.values())}{_elsewhere()}"
             )
         for stale in cache.glob(f"{identifier}-*.building"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -184,6 +190,10 @@ def _built(identifier: str, cache: Path, progress: Progress) -> Path:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return final
+
+
+def _elsewhere() -> str:
+    return ", or pack a built one into the emulator's image with `make images`" if "FAAS_SEED" in os.environ else ""
 
 
 def _build(work: Path, identifier: str, progress: Progress) -> None:

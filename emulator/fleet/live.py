@@ -84,6 +84,7 @@ class LiveInstance:
         self.failure: Failure | None = None
         self.sandbox: Sandbox | None = None
         self.peak: int | None = None
+        self.counts = fleet.metrics.of(version.function)
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
         self._connection: RuntimeApi | None = None
@@ -358,7 +359,7 @@ class LiveInstance:
         if self.sandbox is not None:
             self.peak = self.sandbox.memory_peak() or self.peak
         request_id = invocation.request_id
-        self._fleet.billed(self, billed)
+        self.counts.billed += billing.gigabyte_seconds(billed, self.version.memory)
         if self._start_unlogged and error_type is None:
             self._start_unlogged = False
             self._fleet.logs.add_span(
@@ -410,7 +411,7 @@ class LiveInstance:
         assert invocation is not None
         self._gone = True
         if error_type == "Runtime.OutOfMemory":
-            self._fleet.metrics.out_of_memory(self.version.function)
+            self.counts.out_of_memory += 1
         if not timed_out:
             self._log(f"RequestId: {invocation.request_id} Error: {message}", invocation)
             self._log(error_type, invocation)
