@@ -151,7 +151,7 @@ def test_a_frozen_instance_stands_still_and_can_be_killed(tmp_path: Path) -> Non
 
 def test_what_was_written_before_a_request_can_be_read_when_it_arrives(tmp_path: Path) -> None:
     async def story(backend: DockerBackend) -> None:
-        listener = await backend.listen(_script(tmp_path / "listens", ""))
+        listener = await backend.listen(_script(tmp_path / "asks", ""))
         text = (
             f"for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; curl -s http://{listener.address}/$i; done"
         )
