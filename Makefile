@@ -32,8 +32,9 @@ check: $(STAMP)  ## style, types, import contracts
 test: check samples  ## check, then all tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-images: $(STAMP)  ## the container images of all runtimes, ahead of their first use
+images: $(STAMP) samples  ## all container images, the emulator's own too, without an image registry
 	$(BIN)/python -m emulator.sandbox.images $(ARGS)
+	$(BIN)/python runtimes/emulator/pack.py
 
 bench: $(STAMP)  ## measure against floors taken in the same run
 	$(BIN)/python -m tests.benchmark $(ARGS)
@@ -43,4 +44,4 @@ bench-smoke: $(STAMP)  ## does the benchmark itself work?
 
 clean:           ## the environment and what runs have left
 	-$(BIN)/faas clean
-	rm -rf $(VENV) .faas sample_functions/.faas .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .faas sample_functions/.faas .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .build

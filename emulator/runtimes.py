@@ -24,7 +24,6 @@ PYTHON_DISTRIBUTIONS = (
     "python-dateutil", "urllib3", "six",
 )  # fmt: skip
 BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap")
-_SOURCES = Path(__file__).resolve().parent.parent / "runtimes"
 
 
 class RuntimeUnavailable(Exception):
@@ -50,6 +49,22 @@ class Runtime:
     """What the runtime needs beyond the platform's variables."""
 
 
+@functools.cache
+def sources() -> Path:
+    """The files of all runtimes: ``$FAAS_RUNTIMES``, else inside an installed package, else
+    ``runtimes/`` beside a checked-out one. Raises RuntimeUnavailable."""
+    chosen = os.environ.get("FAAS_RUNTIMES")
+    package = Path(__file__).resolve().parent
+    candidates = [Path(chosen)] if chosen else [package / "runtime_files", package.parent / "runtimes"]
+    for folder in candidates:
+        if (folder / "python" / "bootstrap.py").exists():
+            return folder
+    raise RuntimeUnavailable(
+        f"no runtime files at {' or '.join(map(str, candidates))}: "
+        "install faas-emulator again, or set FAAS_RUNTIMES to the project's runtimes folder"
+    )
+
+
 def cache_folder() -> Path:
     """Where prepared runtimes are kept: ``$FAAS_CACHE`` or ``~/.cache/faas-emulator``."""
     chosen = os.environ.get("FAAS_CACHE")
@@ -57,8 +72,20 @@ def cache_folder() -> Path:
     return Path(chosen or f"{base}/faas-emulator").expanduser()
 
 
-def resolve(identifier: str, progress: Callable[[str], None]) -> Runtime:
-    """The runtime, prepared. Slow only the first time. Raises RuntimeUnavailable."""
+def seeded(kind: str, name: str) -> Path | None:
+    """The folder of that name in ``$FAAS_SEED/kind``: what an image brings along prepared."""
+    seed = os.environ.get("FAAS_SEED")
+    folder = Path(seed, kind, name) if seed else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def resolve(
+    identifier: str, progress: Callable[[str], None], *, interpreter_elsewhere: bool = False
+) -> Runtime:
+    """The runtime, prepared. Slow only the first time. Raises RuntimeUnavailable.
+
+    ``interpreter_elsewhere``: it will run in an image that has the interpreter; none is needed here.
+    """
     if identifier.startswith("provided"):
         return Runtime(identifier, "provided", None, None, (), ())
     if matched := re.fullmatch(r"python(\d\.\d+)", identifier):
@@ -67,7 +94,9 @@ def resolve(identifier: str, progress: Callable[[str], None]) -> Runtime:
         node = _node()
         if node is None:
             raise RuntimeUnavailable(f"{identifier}: this installation has no Node.js runtimes")
-        runtime: Runtime = node.resolve_node(identifier, progress)
+        runtime: Runtime = node.resolve_node(
+            identifier, progress, interpreter_elsewhere=interpreter_elsewhere
+        )
         return runtime
     raise RuntimeUnavailable(
         f"{identifier}: no such runtime here; use python3.x, nodejs*, or provided.al2023 with a bootstrap"
@@ -152,7 +181,7 @@ def _python_folder(
     identifier: str, minor: str, foreign: Path | None, progress: Callable[[str], None]
 ) -> Path:
     """The content of ``/var/runtime``, made once per set of versions and moved into place whole."""
-    source = _SOURCES / "python" / "bootstrap.py"
+    source = sources() / "python" / "bootstrap.py"
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in PYTHON_DISTRIBUTIONS]
     facts = "\n".join([*versions, sys.implementation.cache_tag, minor, source.read_text()])
     key = hashlib.sha256(facts.encode()).hexdigest()[:12]

@@ -26,12 +26,9 @@ from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
-from .runtimes import Runtime, RuntimeUnavailable, cache_folder
+from .runtimes import Runtime, RuntimeUnavailable, cache_folder, seeded, sources
 
 Progress = Callable[[str], None]
-
-SOURCES = Path(__file__).resolve().parent.parent / "runtimes" / "nodejs"
-"""bootstrap, index.mjs and the pinned dependencies."""
 
 _IDENTIFIER = re.compile(r"nodejs(\d+)\.x")
 _HEARTBEAT = 3.0
@@ -61,29 +58,33 @@ _UNUSED_HEADERS = ("uv.h", "v8.h", "node.h")
 """Included by the client's source, which uses nothing of them."""
 
 
-def resolve_node(identifier: str, progress: Progress, *, cache: Path | None = None) -> Runtime:
+def resolve_node(
+    identifier: str, progress: Progress, *, cache: Path | None = None, interpreter_elsewhere: bool = False
+) -> Runtime:
     """The runtime ``nodejs<major>.x``, built first if it has never been.
 
     Blocks, for about a minute the first time; ``progress`` is then told a line
     every few seconds. Raises RuntimeUnavailable, with the remedy, when this
-    machine has no node of that major version or lacks a tool to build with.
+    machine has no node of that major version (unless it is elsewhere: in an
+    image) or lacks a tool to build with.
     """
     found = _IDENTIFIER.fullmatch(identifier)
     if found is None:
         raise RuntimeUnavailable(f"{identifier} is no Node.js runtime: use nodejs<major>.x, as nodejs20.x")
     interpreter = _interpreter(int(found[1]))
-    if interpreter is None:
+    if interpreter is None and not interpreter_elsewhere:
         raise RuntimeUnavailable(
             f"{identifier} needs Node.js {found[1]}, which is not on this machine: install it "
             f"(https://nodejs.org, or `nvm install {found[1]}`), or use the Docker sandbox"
         )
+    name = "node" if interpreter is None or interpreter_elsewhere else interpreter.name
     return Runtime(
         identifier=identifier,
         family="nodejs",
         directory=_built(identifier, (cache or cache_folder()) / "runtimes", progress),
         interpreter=interpreter,
-        prefixes=(interpreter.parent.parent,),
-        command=(f"/var/lang/bin/{interpreter.name}", "/var/runtime/index.mjs"),
+        prefixes=(interpreter.parent.parent,) if interpreter else (),
+        command=(f"/var/lang/bin/{name}", "/var/runtime/index.mjs"),
         environ={},
     )
 
@@ -153,7 +154,7 @@ def _key() -> str:
     here = f"{_RECIPE} {platform.system()} {platform.machine()} {platform.libc_ver()[0]}"
     digest = hashlib.sha256(here.encode())
     for name in ("bootstrap", "index.mjs", "package.json", "package-lock.json"):
-        digest.update((SOURCES / name).read_bytes())
+        digest.update((sources() / "nodejs" / name).read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -165,6 +166,8 @@ def _built(identifier: str, cache: Path, progress: Progress) -> Path:
     final = _folder(identifier, cache)
     if final.is_dir():
         return final
+    if brought := seeded("runtimes", final.name):
+        return brought
     if platform.system() != "Linux":
         raise RuntimeUnavailable(
             f"{identifier}: aws-lambda-ric compiles on Linux only: use --sandbox docker for this function"
@@ -176,7 +179,7 @@ def _built(identifier: str, cache: Path, progress: Progress) -> Path:
         if missing := missing_tools():
             raise RuntimeUnavailable(
                 f"{identifier}: {', '.join(missing)} missing, needed once to compile aws-lambda-ric: "
-                f"apt-get install -y {' '.join(missing.values())}"
+                f"apt-get install -y {' '.join(missing.values())}{_elsewhere()}"
             )
         for stale in cache.glob(f"{identifier}-*.building"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -189,12 +192,16 @@ def _built(identifier: str, cache: Path, progress: Progress) -> Path:
     return final
 
 
+def _elsewhere() -> str:
+    return ", or pack a built one into the emulator's image with `make images`" if "FAAS_SEED" in os.environ else ""
+
+
 def _build(work: Path, identifier: str, progress: Progress) -> None:
     """Fills ``work/result``."""
     progress(f"{identifier}: building aws-lambda-ric, once, about a minute")
     work.mkdir()
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(SOURCES / name, work)
+        shutil.copy(sources() / "nodejs" / name, work)
     modules = work / "node_modules"
     client = modules / "aws-lambda-ric"
     artifacts = client / "deps" / "artifacts"
@@ -227,7 +234,7 @@ def _build(work: Path, identifier: str, progress: Progress) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     for name in ("bootstrap", "index.mjs"):
-        shutil.copy(SOURCES / name, result)
+        shutil.copy(sources() / "nodejs" / name, result)
     for path in (result, *result.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.name == "bootstrap" else 0o644)
 

@@ -134,11 +134,12 @@ async def _build(
     invoke_door = InvokeDoor(invoker)
     servers: list[HttpServer] = []
     app = _LazyApp(lambda: _api_app(cloud, invoke_door))
-    api = HttpServer(app, invoke_door, accepts=invoke_door.accepts)
+    is_instance: Callable[[str], bool] = getattr(backend, "is_instance", lambda address: False)
+    api = HttpServer(_NotForFunctions(app, is_instance), invoke_door, accepts=invoke_door.accepts)
     await _serve(stack, servers, api, api_socket)
     if inside not in ("127.0.0.1", settings.host) and settings.host not in ("0.0.0.0", "::"):
         # Functions reach the API from their own network, but not what is for people only.
-        narrow = HttpServer(_FunctionsOnly(app), invoke_door, accepts=invoke_door.accepts)
+        narrow = HttpServer(_NotForFunctions(app, lambda address: True), invoke_door, accepts=invoke_door.accepts)
         narrow_socket = bind(inside, api_port, what="API for functions", flag="--api-port")
         await _serve(stack, servers, narrow, narrow_socket)
 
@@ -205,14 +206,19 @@ class _LazyApp:
         await self._app(scope, receive, send)
 
 
-class _FunctionsOnly:
-    """The API as functions may see it: without the admin paths."""
+class _NotForFunctions:
+    """The API, whose admin paths are closed to callers with the address of an instance."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, is_instance: Callable[[str], bool]) -> None:
         self._app = app
+        self._is_instance = is_instance
+
+    def _refuses(self, scope: Any) -> bool:
+        admin = scope["path"].startswith("/_faas") or scope["path"] == "/metrics"
+        return admin and self._is_instance((scope.get("client") or ("",))[0])
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and (scope["path"].startswith("/_faas") or scope["path"] == "/metrics"):
+        if scope["type"] == "http" and self._refuses(scope):
             body = b'{"message":"The admin API is not open to functions."}'
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": 403, "headers": headers})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import re
 import shutil
@@ -21,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from emulator.runtimes import cache_folder, seeded
+
 from . import bytecode
 from .sources import PackageError, Source
 
@@ -29,9 +30,8 @@ Install = Callable[[Path], list[str]]
 
 
 def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/faas-emulator/deps``, or the same in ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "faas-emulator" / "deps"
+    """``$FAAS_CACHE/deps``, or ``~/.cache/faas-emulator/deps``."""
+    return cache_folder() / "deps"
 
 
 def install(
@@ -126,6 +126,8 @@ def _cached(final: Path, command: Install, asked: Path, progress: Progress, runt
     """The folder ``final``, made by ``command`` if it isn't there. Safe among threads and processes."""
     if final.is_dir():
         return final
+    if brought := seeded("deps", final.name):
+        return brought
     final.parent.mkdir(parents=True, exist_ok=True)
     with _locked(final.with_suffix(".lock")), TemporaryDirectory(dir=final.parent, prefix=".tmp-") as work:
         if final.is_dir():

@@ -277,7 +277,7 @@ class DockerBackend:
             if version.runtime not in self._prepared:
                 call = self.engine.call
                 try:
-                    runtime = await call(resolve, version.runtime, progress)
+                    runtime = await call(resolve, version.runtime, progress, interpreter_elsewhere=True)
                 except RuntimeUnavailable as problem:
                     raise BackendUnavailable(str(problem)) from problem
                 image = await call(self._images.ensure, version.runtime, progress)
@@ -310,7 +310,7 @@ class DockerBackend:
             known = self._shared[str(path)] = str(self._place.on_host(copy))
         return known
 
-    def listen(self) -> Listener:
+    async def listen(self, version: Version) -> Listener:
         return self._networks.listen()
 
     @property

@@ -7,8 +7,10 @@ socket ends (the emulator is gone, however), it kills them all, gives back
 cgroups and folders and exits.
 
 Messages are marshalled dicts behind a four-byte length (both ends are the same
-interpreter). In: ``launch`` (with the write end of the output pipe), ``kill``.
-Out: ``ready``, ``started``, ``failed``, ``exited``, ``gone``.
+interpreter). In: ``listen``, ``launch`` (with the write end of the output pipe
+and, for an instance with a network of its own, the listener), ``kill``.
+Out: ``ready``, ``listening`` (with the listener), ``started``, ``failed``,
+``exited``, ``gone``.
 
 Two processes make an instance. The *anchor* is process 1 of new namespaces: it
 mounts the file system, then sleeps; the kernel gives it orphans to reap, and
@@ -35,6 +37,7 @@ from emulator.sandbox import cgroups
 
 PROCESSES = 1024
 FILES = 1024
+BACKLOG = 16
 ANCHOR_SHRINKS_AFTER = 0.5
 """Seconds after which an instance's first process gives up its copy of this one's memory."""
 FIRST_USER = 700_000
@@ -149,7 +152,10 @@ class Launcher:
             message = marshal.loads(self.buffer[4:end])
             self.buffer = self.buffer[end:]
             if message["op"] == "launch":
-                self.launch(message, self.received.pop(0))
+                output = self.received.pop(0)
+                self.launch(message, output, self.received.pop(0) if message["own_network"] else -1)
+            elif message["op"] == "listen":
+                self.listen(message)
             elif message["op"] == "kill":
                 self.on_kill(message)
             elif message["op"] == "base":
@@ -159,16 +165,45 @@ class Launcher:
                     continue  # the launch that needs it tries again, and tells
         return True
 
-    def send(self, message: dict) -> None:  # type: ignore[type-arg]
+    def send(self, message: dict, descriptor: int = -1) -> None:  # type: ignore[type-arg]
         raw = marshal.dumps(message)
+        data = len(raw).to_bytes(4, "little") + raw
         try:
-            self.control.sendall(len(raw).to_bytes(4, "little") + raw)
+            if descriptor >= 0:
+                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder))
+                data = data[self.control.sendmsg([data], [rights]) :]
+            self.control.sendall(data)
         except OSError:
             return  # the loop sees the end of the socket next
 
     # -- starting ---------------------------------------------------------
 
-    def launch(self, message: dict, output: int) -> None:  # type: ignore[type-arg]
+    def listen(self, message: dict) -> None:  # type: ignore[type-arg]
+        """A listener on the loopback of a new network namespace.
+
+        Nothing of it stays here: the socket alone keeps the namespace, so that
+        both go when the emulator closes it or dies, launched or not."""
+        from emulator.sandbox import namespaces
+
+        reply = {"what": "listening", "id": message["id"]}
+        slot = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Somebody else goes, since from a user namespace there is no way back. His
+            # descriptors are ours: what he puts in the slot is here when he is gone.
+            flags = namespaces.CLONE_NEWNET | namespaces.CLONE_FILES | _signal.SIGCHLD
+            pid = namespaces.clone(flags)
+            if pid == 0:
+                _listen(message["port"], slot)
+            number = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if number:
+                raise OSError(number, os.strerror(number) if number > 0 else f"killed by signal {-number}")
+            self.send({**reply, "descriptor": True}, slot)
+        except OSError as error:
+            self.send({**reply, "error": f"no network namespace with a listener: {error}"})
+        finally:
+            os.close(slot)
+
+    def launch(self, message: dict, output: int, listener: int) -> None:  # type: ignore[type-arg]
         instance = Instance(message["id"], message)
         self.instances[instance.number] = instance
         status_read, status_write = os.pipe()
@@ -176,7 +211,7 @@ class Launcher:
             if self.rung == "plain":
                 self.launch_plain(instance, output, status_write)
             else:
-                self.launch_isolated(instance, output, status_write)
+                self.launch_isolated(instance, output, status_write, listener)
         except OSError as error:
             os.close(status_read)
             self.fail(instance, f"{error}")
@@ -186,6 +221,8 @@ class Launcher:
         finally:
             os.close(status_write)
             os.close(output)
+            if listener >= 0:
+                os.close(listener)
 
     def base(self, message: dict) -> str:  # type: ignore[type-arg]
         """The read-only tree of this runtime, built at its first use."""
@@ -199,7 +236,7 @@ class Launcher:
             self.bases[key] = root
         return self.bases[key]
 
-    def launch_isolated(self, instance: Instance, output: int, status: int) -> None:
+    def launch_isolated(self, instance: Instance, output: int, status: int, listener: int) -> None:
         from emulator.sandbox import namespaces
 
         message = instance.message
@@ -213,11 +250,13 @@ class Launcher:
             instance.group = cgroups.Group(self.layout, self.owner, message["name"], self.cpu_limit)
             instance.group.make(message["memory"], PROCESSES)
         ready_read, ready_write = os.pipe()
-        pidfd = -1
+        pidfd = network = -1
         try:
+            if listener >= 0:
+                network = namespaces.network_of(listener)
             pid = namespaces.clone(namespaces.INSTANCE | namespaces.CLONE_NEWPID | _signal.SIGCHLD)
             if pid == 0:
-                _anchor(base, message, user, ready_write)
+                _anchor(base, message, user, ready_write, network)
             instance.anchor = pid
             self.children[pid] = instance
             pidfd = os.pidfd_open(pid)
@@ -227,7 +266,7 @@ class Launcher:
             instance.runtime = pid
             self.children[pid] = instance
         finally:
-            for descriptor in (ready_read, ready_write, pidfd):
+            for descriptor in (ready_read, ready_write, pidfd, network):
                 if descriptor >= 0:
                     os.close(descriptor)
 
@@ -464,12 +503,35 @@ def _default_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
-def _anchor(base: str, message: dict, user: int, ready: int) -> None:  # type: ignore[type-arg]
+def _listen(port: int, slot: int) -> None:
+    """In a new network namespace, with the launcher's descriptors: put a listener into ``slot``."""
+    from emulator.sandbox import namespaces
+
+    number = 1
+    try:
+        listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
+            namespaces.raise_loopback(listener.fileno())
+            listener.bind(("127.0.0.1", port))
+            listener.listen(BACKLOG)
+            os.dup2(listener.fileno(), slot, inheritable=False)
+        finally:
+            listener.close()
+        number = 0
+    except OSError as error:
+        number = error.errno or 1
+    finally:
+        os._exit(number)
+
+
+def _anchor(base: str, message: dict, user: int, ready: int, network: int) -> None:  # type: ignore[type-arg]
     """Process 1 of the instance: its file system, then its reaper."""
     from emulator.sandbox import namespaces
 
     try:
         namespaces.die_with_parent()
+        if network >= 0:
+            namespaces.setns(network, namespaces.CLONE_NEWNET)
         os.closerange(0, ready)
         os.closerange(ready + 1, 1 << 16)
         _signal.set_wakeup_fd(-1)
@@ -527,7 +589,8 @@ def _runtime(instance: Instance, user: int, pidfd: int, ready: int, output: int,
         said = os.read(ready, 4096)
         if not said or said[:1] == b"E":
             raise OSError(0, said[1:].decode() or "the instance's first process died")
-        namespaces.setns(pidfd, namespaces.INSTANCE)
+        own_network = namespaces.CLONE_NEWNET if instance.message["own_network"] else 0
+        namespaces.setns(pidfd, namespaces.INSTANCE | own_network)
         os.chdir("/var/task")
         _limits(None)
         namespaces.drop_bounding_set()

@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import sys
+import weakref
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,9 @@ FULL_CORE_MB = 1769
 WATCH_INTERVAL = 0.05
 """Seconds between looks at the memory of instances that no cgroup limits."""
 _BACKLOG = 16
+_FIRST_PORT, _PORTS = 20_000, 20_000
+"""Of listeners in networks of their own. No two that live at a time are the same, so that
+the address tells them apart."""
 
 _Key = tuple[str, str, str, tuple[str, ...]]
 
@@ -229,6 +233,11 @@ class ProcessBackend:
         self._layout = cgroups.Layout()
         self._reasons: list[str] = []
         self._closing = False
+        self._networks = False
+        """Whether instances can have a network of their own."""
+        self._listening: dict[int, asyncio.Future[int]] = {}
+        self._own: weakref.WeakValueDictionary[str, socket.socket] = weakref.WeakValueDictionary()
+        """Address → listener in a network of its own; only as long as its owner keeps it."""
 
     @property
     def launcher_pid(self) -> int:
@@ -261,6 +270,12 @@ class ProcessBackend:
         self._layout = cgroups.detect() if self.rung == "root" else cgroups.Layout()
         if not self._layout.has("memory"):
             self._watching = asyncio.get_running_loop().create_task(self._watch())
+        if self.rung != "plain":
+            try:
+                (await self._listen_inside()).socket.close()
+                self._networks = True
+            except LaunchFailed as error:
+                progress(f'network = "none" can\'t be had here: {error}')
         self.description = self._describe()
 
     def _describe(self) -> str:
@@ -344,7 +359,9 @@ class ProcessBackend:
             code = readable_copy(code, self._home / "code")
         return runtime, str(code), opt
 
-    def listen(self) -> Listener:
+    async def listen(self, version: Version) -> Listener:
+        if version.network == "none" and self._networks:
+            return await self._listen_inside()
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listening.setblocking(False)
@@ -356,18 +373,43 @@ class ProcessBackend:
         host, port = listening.getsockname()
         return Listener(listening, f"{host}:{port}")
 
+    async def _listen_inside(self) -> Listener:
+        """On the loopback of a new network, which ``launch`` finds again by the address."""
+        channel = await self._connected()
+        number = next(self._numbers)
+        port = _FIRST_PORT + number % _PORTS
+        reply = self._listening[number] = asyncio.get_running_loop().create_future()
+        try:
+            channel.send({"op": "listen", "id": number, "port": port})
+            listening = socket.socket(fileno=await reply)
+        except asyncio.CancelledError:
+            if reply.done() and not reply.cancelled() and reply.exception() is None:
+                os.close(reply.result())  # it came in the same turn
+            raise
+        finally:
+            del self._listening[number]
+        listening.setblocking(False)
+        address = f"127.0.0.1:{port}"
+        self._own[address] = listening
+        return Listener(listening, address)
+
+    async def _connected(self) -> Channel:
+        """The channel to a living launcher. Raises LaunchFailed."""
+        if self._restarting is not None:
+            await asyncio.wait([self._restarting])
+        if self._channel is None or self._closing:
+            raise LaunchFailed("the process sandbox is closed")
+        return self._channel
+
     async def launch(self, spec: LaunchSpec) -> ProcessSandbox:
         if _key(spec.version) not in self._prepared:
             try:
                 await self.prepare(spec.version, lambda _: None)
             except BackendUnavailable as error:
                 raise LaunchFailed(str(error)) from error
-        if self._restarting is not None:
-            await asyncio.wait([self._restarting])
-        channel = self._channel
-        if channel is None or self._closing:
-            raise LaunchFailed("the process sandbox is closed")
+        channel = await self._connected()
         message = self._message(spec)
+        listener = self._listener_of(spec)
         output, write_end = os.pipe()
         os.set_blocking(output, False)
         number = next(self._numbers)
@@ -375,7 +417,8 @@ class ProcessBackend:
         if self.rung == "root":
             sandbox.group = cgroups.Group(self._layout, self._owner, spec.name, self.cpu_limit)
         self._sandboxes[number] = sandbox
-        channel.send({"op": "launch", "id": number, **message}, write_end)
+        own = () if listener is None else (os.dup(listener.fileno()),)
+        channel.send({"op": "launch", "id": number, "own_network": bool(own), **message}, write_end, *own)
         try:
             await asyncio.shield(sandbox.started)
         except BaseException:
@@ -383,6 +426,15 @@ class ProcessBackend:
             await sandbox.kill()
             raise
         return sandbox
+
+    def _listener_of(self, spec: LaunchSpec) -> socket.socket | None:
+        """What keeps the instance's own network; None: it shares the host's. Raises LaunchFailed."""
+        if spec.version.network != "none" or not self._networks:
+            return None
+        listener = self._own.get(spec.environ.get("AWS_LAMBDA_RUNTIME_API", ""))
+        if listener is None or listener.fileno() < 0:
+            raise LaunchFailed(f"{spec.name}: its listener was closed before it was launched")
+        return listener
 
     def _message(self, spec: LaunchSpec) -> dict[str, Any]:
         runtime, code, opt = self._prepared[_key(spec.version)]
@@ -414,7 +466,7 @@ class ProcessBackend:
         }
 
     def enforcement(self) -> tuple[Enforcement, ...]:
-        return describe(self.rung, self._layout, self.cpu_limit)
+        return describe(self.rung, self._layout, self.cpu_limit, self._networks)
 
     # -- the launcher speaks ------------------------------------------------
 
@@ -426,8 +478,11 @@ class ProcessBackend:
     def forget(self, number: int) -> None:
         self._sandboxes.pop(number, None)
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message, descriptor: int | None) -> None:
         what = message["what"]
+        if what == "listening":
+            self._on_listening(message, descriptor)
+            return
         if what == "ready":
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(message["owner"])
@@ -449,9 +504,22 @@ class ProcessBackend:
         elif what == "gone":
             sandbox.on_gone()
 
+    def _on_listening(self, message: Message, descriptor: int | None) -> None:
+        reply = self._listening.get(message["id"])
+        if reply is not None and not reply.done():
+            if descriptor is not None:
+                reply.set_result(descriptor)
+            else:
+                reply.set_exception(LaunchFailed(message["error"]))
+        elif descriptor is not None:
+            os.close(descriptor)  # who asked has gone
+
     def _on_lost(self) -> None:
         """The launcher died. Its instances die with it; a new one takes over."""
         channel, self._channel = self._channel, None
+        for reply in self._listening.values():
+            if not reply.done():
+                reply.set_exception(LaunchFailed("the launcher process died"))
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(BackendUnavailable("the launcher process died at its start"))
         if channel is not None and not self._closing:

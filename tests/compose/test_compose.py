@@ -90,8 +90,7 @@ def test_up_calls_a_function_and_down_leaves_nothing(tmp_path: Path) -> None:
     )
     tmp_path.chmod(0o755)
     _done([sys.executable, "-m", "emulator.sandbox.images", "python3.11"])
-    if not (ROOT / ".build/site.tar").exists():
-        _done(["sh", "runtimes/emulator/pack.sh", sys.executable])
+    _done([sys.executable, "runtimes/emulator/pack.py"], os.environ | {"PYTHONPATH": str(ROOT)})
     ports = _free_ports(2)
     project = f"faastest{os.getpid()}"
     environ = os.environ | {
@@ -100,7 +99,7 @@ def test_up_calls_a_function_and_down_leaves_nothing(tmp_path: Path) -> None:
     }  # fmt: skip
     compose = ["docker-compose", "-p", project]
     try:
-        _done([*compose, "up", "-d", "--build"], environ)
+        _done([*compose, "up", "-d"], environ)
         url = f"http://127.0.0.1:{ports[1]}"
         _wait_for(f"{url}/_faas/health")
         call = urllib.request.Request(

@@ -16,7 +16,7 @@ import pytest
 from emulator.sandbox import cgroups
 from emulator.sandbox.leftovers import sweep
 from emulator.sandbox.process import ProcessBackend
-from emulator.sandbox.protocol import BackendUnavailable, LaunchFailed, SandboxBackend
+from emulator.sandbox.protocol import BackendUnavailable, LaunchFailed, LaunchSpec, SandboxBackend
 
 from .conftest import Bench
 from .contract import Run, SandboxContract
@@ -91,6 +91,51 @@ class TestProcess(SandboxContract):
 
         run_on(backend, body)
         assert "48.11" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+def _networks() -> set[str]:
+    """Network namespaces that a process of this user lives in or keeps open."""
+    found = set()
+    for path in [*glob.glob("/proc/[0-9]*/ns/net"), *glob.glob("/proc/[0-9]*/fd/*")]:
+        try:
+            if (target := os.readlink(path)).startswith("net:"):
+                found.add(target)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_network_that_is_never_used_goes(rung: str, tmp_path: Path, run_on: Run) -> None:
+    async def body(bench: Bench) -> None:
+        version = bench.version({"bootstrap": "#!/bin/sh\nsleep 60\n"}, network="none")
+        descriptors, networks = set(os.listdir("/proc/self/fd")), _networks()
+        launcher = f"/proc/{backend.launcher_pid}/fd"
+        of_launcher = len(os.listdir(launcher))
+        for _ in range(5):
+            (await backend.listen(version)).socket.close()
+        for turns in range(6):  # given up at once, a little later, just when the answer is here
+            asked = asyncio.create_task(backend.listen(version))
+            for _ in range(turns):
+                await asyncio.sleep(0.0005)
+            asked.cancel()
+            await asyncio.wait([asked])
+            if not asked.cancelled():
+                asked.result().socket.close()
+        listener = await backend.listen(version)
+        listener.socket.close()
+        spec = LaunchSpec("t-closed", version, {"AWS_LAMBDA_RUNTIME_API": listener.address})
+        with pytest.raises(LaunchFailed, match="closed before"):
+            await backend.launch(spec)
+        (await backend.listen(version)).socket.close()  # the launcher has done all before it
+        await asyncio.sleep(0.1)
+        assert set(os.listdir("/proc/self/fd")) == descriptors
+        assert len(os.listdir(launcher)) <= of_launcher
+        assert _networks() <= networks
+
+    backend = ProcessBackend(home=tmp_path / "home", rung=rung)
+    if rung == "plain":
+        pytest.skip("processes of the plain rung always share the host's network")
+    run_on(backend, body)
 
 
 _VICTIM = """
