@@ -26,7 +26,7 @@ from emulator.doors.lambda_api import functions, invoke
 from emulator.fleet import fleet, live, logs, runtime_api
 from emulator.http import server
 from emulator.sandbox import docker_limits, launcher, limits
-from emulator.sandbox import process as watch
+from emulator.sandbox import process_tree as watch
 from emulator.sandbox.cgroups import Layout
 from emulator.sandbox.protocol import Enforcement
 from emulator.telemetry import journal, metrics
