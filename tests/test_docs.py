@@ -238,9 +238,9 @@ def _limits() -> dict[str, tuple[Enforcement, ...]]:
     groups.memory = groups.cpu = groups.pids = groups.freezer = "/sys/fs/cgroup"
     return {
         "Docker": docker_limits.describe(cpu_limit=False, isolated=True, files=True),
-        "process, root": limits.describe("root", groups, False),
-        "process, userns": limits.describe("userns", Layout(), False),
-        "process, plain on Linux": limits.describe("plain", Layout(), False),
+        "process, root": limits.describe("root", groups, False, networks=True),
+        "process, userns": limits.describe("userns", Layout(), False, networks=True),
+        "process, plain on Linux": limits.describe("plain", Layout(), False, networks=False),
     }
 
 
