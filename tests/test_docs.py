@@ -19,11 +19,17 @@ from emulator.cli.parser import build_parser
 from emulator.config import ConfigError, load_project
 from emulator.config.functions import KINDS as FUNCTION_KEYS
 from emulator.config.settings import KINDS as SETTINGS
-from emulator.core import instance, session
+from emulator.core import hold, instance, session
 from emulator.core.pool import PoolStatistics
-from emulator.sandbox import docker_limits, limits
+from emulator.doors import admin, gateway
+from emulator.doors.lambda_api import functions, invoke
+from emulator.fleet import fleet, live, logs, runtime_api
+from emulator.http import server
+from emulator.sandbox import docker_limits, launcher, limits
+from emulator.sandbox import process as watch
 from emulator.sandbox.cgroups import Layout
 from emulator.sandbox.protocol import Enforcement
+from emulator.telemetry import journal, metrics
 from emulator.telemetry.metrics import Metrics
 from tests.support.cloud import ROOT, Cloud
 
@@ -102,7 +108,7 @@ def _run(script: str, folder: Path, environ: dict[str, str]) -> None:
     assert done.returncode == 0, f"exit status {done.returncode}\n{script}\n{done.stdout}"
 
 
-@pytest.mark.linux
+@pytest.mark.timeout(330)  # the first one may have to install the samples' dependencies
 @pytest.mark.parametrize("block", _of("sh cloud"), ids=str)
 def test_commands_for_a_running_cloud(block: Block, cloud: Cloud, commands: Path, tmp_path: Path) -> None:
     script = re.sub(r"(http://)?(127\.0\.0\.1|localhost):3000\b", cloud.gateway_url, block.text)
@@ -113,7 +119,6 @@ def test_commands_for_a_running_cloud(block: Block, cloud: Cloud, commands: Path
     _run(script, tmp_path, _environ(commands, tmp_path, FAAS_API_URL=cloud.api_url))
 
 
-@pytest.mark.linux
 @pytest.mark.parametrize("block", _of("sh project"), ids=str)
 def test_commands_of_a_project(block: Block, commands: Path, tmp_path: Path) -> None:
     _run(block.text, tmp_path, _environ(commands, tmp_path, FAAS_HOME=str(tmp_path / ".faas")))
@@ -186,7 +191,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    rows = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "faas-toml.md").read_text(), re.MULTILINE))
+    rows = set(re.findall(r"^\| `([a-z_]+)` \|", (DOCS / "faas-toml.md").read_text(), re.MULTILINE))
     schema = json.loads((ROOT / "emulator" / "faas.schema.json").read_text())
     tables = [schema["properties"]["emulator"], schema["$defs"]["function"], schema["$defs"]["route"]]
     assert {key for table in tables for key in table["properties"]} == rows
@@ -198,6 +203,15 @@ def test_every_setting_has_its_flag_and_variable() -> None:
     for name in SETTINGS:
         flag = "--no-watch" if name == "watch" else "--" + name.replace("_", "-")
         assert f"| `{name}` | `{flag}` | `FAAS_{name.upper()}` |" in text
+
+
+def test_every_variable_is_documented() -> None:
+    found = set()
+    for module in (ROOT / "emulator").rglob("*.py"):
+        found |= set(re.findall(r"\bFAAS_[A-Z_]*[A-Z]\b", module.read_text()))
+    found.discard("FAAS_PHASE_MARKER")  # between us and our bootstrap
+    text = (DOCS / "faas-toml.md").read_text()
+    assert not [name for name in sorted(found) if f"`{name}`" not in text]
 
 
 def _subcommands() -> list[str]:
@@ -238,9 +252,9 @@ def _limits() -> dict[str, tuple[Enforcement, ...]]:
     groups.memory = groups.cpu = groups.pids = groups.freezer = "/sys/fs/cgroup"
     return {
         "Docker": docker_limits.describe(cpu_limit=False, isolated=True, files=True),
-        "process, root": limits.describe("root", groups, False, networks=True),
-        "process, userns": limits.describe("userns", Layout(), False, networks=True),
-        "process, plain on Linux": limits.describe("plain", Layout(), False, networks=False),
+        "process, root": limits.describe("root", groups, False, True),
+        "process, userns": limits.describe("userns", Layout(), False, True),
+        "process, plain on Linux": limits.describe("plain", Layout(), False, False),
     }
 
 
@@ -256,6 +270,34 @@ def test_limits_are_what_the_sandboxes_say() -> None:
         for item in items:
             cell = table[names.get(item.limit, item.limit.replace("_", " "))][head.index(column)]
             assert cell.startswith("**") == item.enforced, f"{column}, {item.limit}: {cell!r}, but {item}"
+
+
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [
+        ("architecture", f"{live.NEXT_GRACE * 1000:g} ms"),
+        ("architecture", f"{hold.QUICK * 1000:g} ms"),
+        ("architecture", f"{hold.PATIENCE * 1000:g} ms"),
+        ("limits", f"{live.INIT_LIMIT:g} s"),
+        ("limits", f"{launcher.USERS} users"),
+        ("limits", f"{watch.WATCH_INTERVAL * 1000:g} ms"),
+        ("limits", f"memory/{watch.FULL_CORE_MB} of a core"),
+        ("limits", f"{runtime_api.MAX_RESPONSE:,} bytes"),
+        ("limits", f"{invoke.PAYLOAD_LIMIT:,} bytes"),
+        ("limits", f"{gateway.PAYLOAD_LIMIT >> 20} MiB"),
+        ("limits", f"{server.HEAD_LIMIT >> 20} MiB"),
+        ("gateway", f"{gateway.EVENT_LIMIT:,} bytes"),
+        ("aws-api", f"pages of at most {functions.PAGE}"),
+        ("admin-api", f"{fleet.INVOCATIONS_KEPT} are kept"),
+        ("admin-api", f"at most {admin.PREWARM_LIMIT}"),
+        ("admin-api", f"at most {admin.WAIT_LIMIT:g}"),
+        ("admin-api", f"the last {logs.ENTRIES_KEPT:,} entries"),
+        ("admin-api", f"{journal.FILE_LIMIT >> 20} MiB"),
+        ("admin-api", f"beyond {metrics.ERROR_TYPES_KEPT} types"),
+    ],
+)
+def test_numbers_are_those_of_the_code(page: str, number: str) -> None:
+    assert number in " ".join((DOCS / f"{page}.md").read_text().split())
 
 
 # -- what is drawn from code ---------------------------------------------------------

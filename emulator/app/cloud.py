@@ -121,7 +121,11 @@ async def _build(
     invoker = Invoker(functions, fleet, region=settings.region, account=settings.account)
     deployment = Deployment(functions, fleet, backend, home=settings.home, progress=progress)
     reload = Reload(project, deployment, progress, account_concurrency=settings.account_concurrency)
-    warnings = [*project.warnings, *unenforced(project, backend.enforcement(), sandbox=backend.name)]
+    warnings = unenforced(project, backend.enforcement(), sandbox=backend.name)
+    if settings.cpu_limit:
+        for item in backend.enforcement():
+            if item.limit == "cpu" and not item.enforced:
+                warnings.append(f"cpu_limit has no effect in the {backend.name} sandbox here: {item.how} ({item.remedy})")
     warnings += await deployment.deploy_all(project.functions)
     if settings.strict and warnings:
         raise StartFailed("refused, because --strict is on:\n" + "\n".join(f"  {w}" for w in warnings))

@@ -44,7 +44,7 @@ _names: set[str] = set()
 """Header names that were found to be tokens: few, and looked at with each request."""
 _NAMES_KEPT = 1000
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-_TARGET = re.compile(r"/[\x21-\x7e]*")
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")  # "#" begins what is not for servers
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
 
@@ -277,8 +277,10 @@ class HttpServer:
     """A port, its door and its app."""
 
     def __init__(self, app: Any, door: Door, *, accepts: Callable[[HttpRequest], bool] = lambda _: True) -> None:
+        self._app = app
         self.config = Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE, ws="none",
+            self._call, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none",
+            timeout_keep_alive=KEEP_ALIVE, proxy_headers=False,
         )
         self.config.load()
         self.state = ServerState()
@@ -292,6 +294,14 @@ class HttpServer:
     def connection_ended(self) -> None:
         if not self.state.connections:
             self._quiet.set()
+
+    async def _call(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.closing:
+                raise
+            # We have cancelled it ourselves (a reader of events): uvicorn would print a traceback.
 
     async def listen(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -316,8 +326,11 @@ class HttpServer:
                 pass
         for connection in list(self.state.connections):
             connection.transport.abort()
+        await asyncio.sleep(0)  # the connections learn that they are lost
         for task in list(self.state.tasks):
             task.cancel()
+        if self.state.tasks:
+            await asyncio.wait(list(self.state.tasks), timeout=1)
         self._servers.clear()
 
 

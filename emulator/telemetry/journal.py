@@ -79,7 +79,10 @@ class Journal:
     def close(self) -> None:
         self.flush()
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:
+                pass  # a full disk: ``failure`` has said so
             self._file = None
 
 

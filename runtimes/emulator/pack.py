@@ -9,6 +9,7 @@ Run from the project's root, by the Python with the emulator in it: ``python run
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -37,9 +38,11 @@ IMAGE, BASE = "faas-emulator/emulator", "faas-emulator/base"
 def main() -> int:
     BUILD.mkdir(exist_ok=True)
     try:
-        pack_site()
-        pack_seed(Path(os.environ.get("FAAS_FUNCTIONS") or ROOT / "sample_functions"))
-        build_image()
+        with (BUILD / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # falls with its holder
+            pack_site()
+            pack_seed(Path(os.environ.get("FAAS_FUNCTIONS") or ROOT / "sample_functions"))
+            build_image()
     except (ConfigError, BackendUnavailable, subprocess.CalledProcessError) as problem:
         say(str(problem))
         return 1
@@ -49,7 +52,8 @@ def main() -> int:
 def pack_site() -> None:
     """The emulator's dependencies, in the versions it has here."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    here = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()} - _own())
+    installed = importlib.metadata.distributions()
+    here = sorted({f"{each.name}=={each.version}" for each in installed if each.name != "faas-emulator"})
     key = _digest(PYTHON, platform.machine(), *wanted, *here)
     if _is_current("site", key):
         return
@@ -101,10 +105,6 @@ def build_image() -> None:
 
 def say(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def _own() -> set[str]:
-    return {f"faas-emulator=={importlib.metadata.version('faas-emulator')}"}
 
 
 def _digest(*facts: str) -> str:

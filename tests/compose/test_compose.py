@@ -1,17 +1,12 @@
-"""docker-compose.yml and what it mounts: valid, and shown only what exists."""
+"""docker-compose.yml, what it mounts and what the dashboard asks for: valid, and only what exists."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -73,73 +68,3 @@ def test_every_panel_of_the_dashboard_asks_for_a_metric_there_is() -> None:
             assert names <= METRICS, target["expr"]
             asked |= names
     assert asked == METRICS
-
-
-@pytest.mark.docker
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_up_calls_a_function_and_down_leaves_nothing(tmp_path: Path) -> None:
-    if (
-        shutil.which("docker-compose") is None
-        or subprocess.run(["docker", "info"], capture_output=True).returncode
-    ):
-        _missing("docker-compose or an engine that answers")
-    (tmp_path / "app.py").write_text("def handler(event, context):\n    return {'hello': event['name']}\n")
-    (tmp_path / "faas.toml").write_text(
-        '[functions.hello]\nruntime = "python3.11"\nhandler = "app.handler"\ncode = "."\n'
-    )
-    tmp_path.chmod(0o755)
-    _done([sys.executable, "-m", "emulator.sandbox.images", "python3.11"])
-    _done([sys.executable, "runtimes/emulator/pack.py"], os.environ | {"PYTHONPATH": str(ROOT)})
-    ports = _free_ports(2)
-    project = f"faastest{os.getpid()}"
-    environ = os.environ | {
-        "BASE": "faas-emulator/base", "FAAS_FUNCTIONS": str(tmp_path),
-        "FAAS_PORT": str(ports[0]), "FAAS_API_PORT": str(ports[1]),
-    }  # fmt: skip
-    compose = ["docker-compose", "-p", project]
-    try:
-        _done([*compose, "up", "-d"], environ)
-        url = f"http://127.0.0.1:{ports[1]}"
-        _wait_for(f"{url}/_faas/health")
-        call = urllib.request.Request(
-            f"{url}/2015-03-31/functions/hello/invocations", data=b'{"name": "compose"}', method="POST"
-        )
-        with urllib.request.urlopen(call, timeout=60) as answer:
-            assert json.load(answer) == {"hello": "compose"}
-            assert answer.headers["X-Faas-Start"] == "cold"
-        functions = ["docker", "ps", "-aq", "--filter", f"network={project}_functions"]
-        assert len(_done(functions).split()) == 2  # the emulator and the function's instance
-    finally:
-        began = time.monotonic()
-        _done([*compose, "down", "-v"], environ)
-        took = time.monotonic() - began
-    assert took < 10
-    assert _done(["docker", "network", "ls", "-q", "--filter", f"name={project}"]) == ""
-    assert _done(["docker", "ps", "-aq", "--filter", f"name={project}"]) == ""
-
-
-def _done(command: list[str], environ: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if json.load(answer)["status"] == "ready":
-                    return
-        except (OSError, http.client.HTTPException):
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"{url} does not say that it is ready")

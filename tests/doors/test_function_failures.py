@@ -127,7 +127,8 @@ def test_endless_recursion(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("name", "error_type", "words"),
     [
-        ("no-import", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nothing_like_this'"),
+        ("no-import", "Runtime.ImportModuleError",
+         "Unable to import module 'app': No module named 'nothing_like_this'"),
         ("no-syntax", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app'"),
         ("no-handler", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"),
         ("raises", "RuntimeError", "while importing"),

@@ -313,3 +313,53 @@ def test_http_1_0(cloud: Cloud) -> None:
         wire.send(b"GET /items/7 HTTP/1.0\r\n\r\n")
         assert wire.answer().json()["me"] == "variable"
         assert wire.until_closed() == b""
+
+
+@pytest.mark.parametrize(
+    ("target", "lines"),
+    [
+        ("/items/7", b""),
+        ("/items/7?", b""),
+        ("/items/7??a=b", b""),
+        ("/items/7?a=%zz&b=%C3%A4&c=%FF&d", b""),
+        ("/items/7?a=1;b=2&a=3&=4&&+=5", b""),
+        ("/items//7//", b""),
+        ("/items/%2e%2e/%2F", b""),
+        ("/items/a:b@c", b""),
+        ("/items/7#fragment", b""),
+        ("/items/" + "x" * 8000, b""),
+        ("/items/7", b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n"),
+        ("/items/7", b"Cookie: a=1;  b=2; ;c\r\n"),
+        ("/items/7", b"X-Empty:\r\nX-Spaces:   a  b   \r\nx-lower: 1\r\nX-UPPER: 1\r\n"),
+        ("/items/7", b"X-Latin: gr\xfcn\r\nX-Utf8: gr\xc3\xbcn\r\nX-Tab: a\tb\r\n"),
+        ("/items/7", b"X-Two: 1\r\nX-Two: 2\r\nX-Two: 3\r\n"),
+        ("/items/7", b"X-Amzn-Trace-Id: Root=1-5759e988-bd862e3fe1be46a994272793\r\nUser-Agent: a (b; c)\r\n"),
+        ("/items/7", b"Connection: keep-alive\r\nAccept: */*\r\nContent-Length: 0\r\n"),
+    ],
+)
+def test_both_readers_of_requests_make_the_same_event(cloud: Cloud, target: str, lines: bytes) -> None:
+    """There is a quick one for what is plain and a thorough one for the rest; nobody may notice which it was."""
+    head = b"GET " + target.encode() + b" HTTP/1.1\r\nHost: example.test:8080\r\n" + lines
+    quick = exchange(cloud.gateway_url, head + b"\r\n")
+    thorough = exchange(cloud.gateway_url, head + b"TE: trailers\r\n\r\n")
+    with connection(cloud.gateway_url) as wire:
+        wire.send(head[:25])
+        wire.send(head[25:] + b"\r\n")
+        in_parts = wire.answer()
+    assert quick.status == thorough.status == in_parts.status
+    shown = [comparable(answer) for answer in (quick, thorough, in_parts)]
+    assert shown[0] == shown[1] == shown[2]
+    assert quick.headers.keys() == thorough.headers.keys() == in_parts.headers.keys()
+
+
+def comparable(answer: RawAnswer) -> Any:
+    """The event without what differs with each request."""
+    if answer.status != 200:
+        return answer.json()
+    found = answer.json()["event"]
+    found["headers"].pop("te", None)
+    if found["headers"]["x-amzn-trace-id"] != "Root=1-5759e988-bd862e3fe1be46a994272793":
+        del found["headers"]["x-amzn-trace-id"]
+    for name in ("requestId", "time", "timeEpoch"):
+        del found["requestContext"][name]
+    return found

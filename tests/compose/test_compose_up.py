@@ -1,0 +1,219 @@
+"""``docker-compose up``, used as from outside and from within functions, and ``down``, which leaves nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FAAS = """
+[defaults]
+runtime = "python3"
+handler = "app.handler"
+
+[functions.hello]
+code = "code"
+
+[functions.fetch]
+code = "code"
+timeout = 10
+
+[functions.node]
+code = "code"
+runtime = "nodejs20.x"
+handler = "index.handler"
+
+[functions.busy]
+code = "code"
+timeout = 60
+
+[[routes]]
+route = "GET /hello"
+function = "hello"
+"""
+APP = """
+import os, time, urllib.error, urllib.request
+
+def handler(event, context):
+    if "sleep" in event:
+        time.sleep(event["sleep"])
+    if "url" in event:
+        try:
+            with urllib.request.urlopen(event["url"].format(**os.environ), timeout=5) as answer:
+                return {"status": answer.status, "text": answer.read().decode()[:500]}
+        except urllib.error.HTTPError as error:
+            return {"status": error.code}
+    return {"hello": "compose"}
+"""
+NEIGHBOUR = """
+services:
+  neighbour:
+    image: faas-emulator/base
+    init: true
+    command: [python3, -m, http.server, "8000", --directory, /srv]
+    networks: [functions]
+  prometheus:
+    image: faas-emulator/prometheus
+    ports: []
+"""
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+class Compose:
+    """A project that is up."""
+
+    def __init__(self, folder: Path) -> None:
+        self.code = folder / "code"
+        self.project = f"faastest{os.getpid()}"
+        self.ports = _free_ports(2)
+        override = folder / "override.yml"
+        override.write_text(NEIGHBOUR)
+        self._command = ["docker-compose", "-p", self.project, "-f", "docker-compose.yml", "-f", str(override)]
+        self.environ = os.environ | {
+            "FAAS_FUNCTIONS": str(folder), "FAAS_PORT": str(self.ports[0]), "FAAS_API_PORT": str(self.ports[1]),
+        }  # fmt: skip
+
+    def run(self, *arguments: str) -> str:
+        return _done([*self._command, *arguments], self.environ)
+
+    def invoke(self, name: str, event: object, **headers: str) -> tuple[Any, str]:
+        """(answer, "cold" or "warm")"""
+        url = f"http://127.0.0.1:{self.ports[1]}/2015-03-31/functions/{name}/invocations"
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        call = urllib.request.Request(url, data=json.dumps(event).encode(), headers=named, method="POST")
+        with urllib.request.urlopen(call, timeout=60) as answer:
+            return json.load(answer), answer.headers["X-Faas-Start"]
+
+    def containers(self) -> list[str]:
+        every = _done(["docker", "ps", "-a", "--filter", f"network={self.project}_functions", "--format", "{{.Names}}"])
+        return sorted(every.split())
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    if shutil.which("docker-compose") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        why = "docker-compose is not installed, or no engine answers"
+        (pytest.fail if os.environ.get("FAAS_REQUIRE_DOCKER") == "1" else pytest.skip)(why)
+    folder = tmp_path_factory.mktemp("project")
+    for path in (folder, *list(folder.parents)[:2]):
+        path.chmod(0o755)
+    (folder / "code").mkdir()
+    (folder / "faas.toml").write_text(FAAS)
+    (folder / "code" / "app.py").write_text(APP)
+    (folder / "code" / "index.mjs").write_text("export const handler = async () => process.version;\n")
+    compose = Compose(folder)
+    _done([sys.executable, "-m", "emulator.sandbox.images"])
+    _done([sys.executable, "runtimes/emulator/pack.py"], os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        compose.run("up", "-d", "faas", "neighbour")
+        _wait_for(f"http://127.0.0.1:{compose.ports[1]}/_faas/health")
+        yield compose
+    finally:
+        compose.run("--profile", "observability", "down", "-v", "-t", "5")
+        assert _done(["docker", "network", "ls", "-q", "--filter", f"name={compose.project}"]) == ""
+        assert _done(["docker", "ps", "-aq", "--filter", f"name={compose.project}"]) == ""
+
+
+def test_a_function_is_cold_then_warm_then_cold_when_asked(compose: Compose) -> None:
+    assert compose.invoke("hello", {}) == ({"hello": "compose"}, "cold")
+    assert compose.invoke("hello", {}) == ({"hello": "compose"}, "warm")
+    assert compose.invoke("hello", {}, X_Faas_Start="cold")[1] == "cold"
+    with urllib.request.urlopen(f"http://127.0.0.1:{compose.ports[0]}/hello", timeout=60) as answer:
+        assert json.load(answer) == {"hello": "compose"}
+
+
+def test_node_runs_without_a_node_in_the_emulators_container(compose: Compose) -> None:
+    assert compose.invoke("node", {})[0].startswith("v20.")
+
+
+def test_functions_reach_services_by_name_and_the_cloud_but_not_its_admin_api(compose: Compose) -> None:
+    def fetch(url: str) -> int:
+        return int(compose.invoke("fetch", {"url": url})[0]["status"])
+
+    assert fetch("http://neighbour:8000/") == 200
+    assert fetch("http://faas:3000/hello") == 200
+    assert fetch("{AWS_ENDPOINT_URL}/2015-03-31/functions/") == 200
+    assert fetch("{AWS_ENDPOINT_URL}/_faas/health") == 403
+    assert fetch("{AWS_ENDPOINT_URL}/metrics") == 403
+    assert fetch("http://faas:4566//_faas/health") in (403, 404)
+    assert compose.run("exec", "-T", "neighbour", "python3", "-c", (
+        "import urllib.request as u; print(u.urlopen('http://faas:4566/_faas/health').status)"
+    )).strip() == "200"  # fmt: skip
+
+
+def test_an_edited_file_is_taken_over(compose: Compose) -> None:
+    compose.invoke("hello", {})
+    (compose.code / "app.py").write_text(APP.replace('"compose"', '"again"'))
+    end = time.monotonic() + 20
+    while (answer := compose.invoke("hello", {}))[0] != {"hello": "again"}:
+        assert time.monotonic() < end, answer
+        time.sleep(0.1)
+
+
+def test_down_while_functions_are_busy_leaves_nothing_in_less_than_ten_seconds(compose: Compose) -> None:
+    calls = [threading.Thread(target=_quietly, args=(compose, "busy", {"sleep": 50})) for _ in range(3)]
+    for call in calls:
+        call.start()
+    end = time.monotonic() + 30
+    while sum("-busy-" in name for name in compose.containers()) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    time.sleep(1)
+    began = time.monotonic()
+    # As a user would who has added no service of his own.
+    compose.run("--profile", "observability", "down", "-t", "9")
+    assert time.monotonic() - began < 10
+    for call in calls:
+        call.join(20)
+    mounts = f"volume={compose.project}_home"
+    assert _done(["docker", "ps", "-aq", "--filter", mounts]) == ""
+    assert _done(["docker", "ps", "-aq", "--filter", "label=faas-emulator.function=busy"]) == ""
+    assert _done(["docker", "network", "ls", "-q", "--filter", f"name={compose.project}"]) == ""
+
+
+def _quietly(compose: Compose, name: str, event: object) -> None:
+    try:
+        compose.invoke(name, event)
+    except (OSError, http.client.HTTPException):
+        pass  # the emulator is stopped meanwhile
+
+
+def _done(command: list[str], environ: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if json.load(answer)["status"] == "ready":
+                    return
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"{url} does not say that it is ready")
