@@ -324,7 +324,7 @@ class DockerBackend:
 
     def enforcement(self) -> tuple[Enforcement, ...]:
         return describe(
-            cpu_limit=self.cpu_limit, isolated=self._networks.isolated, files=not self._place.container
+            cpu_limit=self.cpu_limit, isolated=self._networks.isolated, files=Meter.reaches()
         )
 
     # -- launching ----------------------------------------------------------
@@ -363,7 +363,7 @@ class DockerBackend:
             await engine.call(engine.api.start, sandbox.container)
             sandbox.started_at = time.monotonic()
             sandbox.meter = Meter(self._layout, sandbox.container)
-            if self._place.container is not None or not sandbox.meter.open():
+            if not sandbox.meter.open():
                 self._sampled.add(sandbox)
             facts = await engine.call(engine.api.inspect_container, sandbox.container)
             networks: Mapping[str, Any] = facts["NetworkSettings"]["Networks"]
