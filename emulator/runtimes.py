@@ -24,7 +24,6 @@ PYTHON_DISTRIBUTIONS = (
     "python-dateutil", "urllib3", "six",
 )  # fmt: skip
 BOOTSTRAPS = ("/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap")
-_SOURCES = Path(__file__).resolve().parent.parent / "runtimes"
 
 
 class RuntimeUnavailable(Exception):
@@ -48,6 +47,22 @@ class Runtime:
     """argv inside the sandbox, with the platform's paths; empty: look for a ``bootstrap``."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """What the runtime needs beyond the platform's variables."""
+
+
+@functools.cache
+def sources() -> Path:
+    """The files of all runtimes: ``$FAAS_RUNTIMES``, else inside an installed package, else
+    ``runtimes/`` beside a checked-out one. Raises RuntimeUnavailable."""
+    chosen = os.environ.get("FAAS_RUNTIMES")
+    package = Path(__file__).resolve().parent
+    candidates = [Path(chosen)] if chosen else [package / "runtime_files", package.parent / "runtimes"]
+    for folder in candidates:
+        if (folder / "python" / "bootstrap.py").exists():
+            return folder
+    raise RuntimeUnavailable(
+        f"no runtime files at {' or '.join(map(str, candidates))}: "
+        "install faas-emulator again, or set FAAS_RUNTIMES to the project's runtimes folder"
+    )
 
 
 def cache_folder() -> Path:
@@ -166,7 +181,7 @@ def _python_folder(
     identifier: str, minor: str, foreign: Path | None, progress: Callable[[str], None]
 ) -> Path:
     """The content of ``/var/runtime``, made once per set of versions and moved into place whole."""
-    source = _SOURCES / "python" / "bootstrap.py"
+    source = sources() / "python" / "bootstrap.py"
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in PYTHON_DISTRIBUTIONS]
     facts = "\n".join([*versions, sys.implementation.cache_tag, minor, source.read_text()])
     key = hashlib.sha256(facts.encode()).hexdigest()[:12]

@@ -26,12 +26,9 @@ from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
-from .runtimes import Runtime, RuntimeUnavailable, cache_folder, seeded
+from .runtimes import Runtime, RuntimeUnavailable, cache_folder, seeded, sources
 
 Progress = Callable[[str], None]
-
-SOURCES = Path(__file__).resolve().parent.parent / "runtimes" / "nodejs"
-"""bootstrap, index.mjs and the pinned dependencies."""
 
 _IDENTIFIER = re.compile(r"nodejs(\d+)\.x")
 _HEARTBEAT = 3.0
@@ -157,7 +154,7 @@ def _key() -> str:
     here = f"{_RECIPE} {platform.system()} {platform.machine()} {platform.libc_ver()[0]}"
     digest = hashlib.sha256(here.encode())
     for name in ("bootstrap", "index.mjs", "package.json", "package-lock.json"):
-        digest.update((SOURCES / name).read_bytes())
+        digest.update((sources() / "nodejs" / name).read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -204,7 +201,7 @@ def _build(work: Path, identifier: str, progress: Progress) -> None:
     progress(f"{identifier}: building aws-lambda-ric, once, about a minute")
     work.mkdir()
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(SOURCES / name, work)
+        shutil.copy(sources() / "nodejs" / name, work)
     modules = work / "node_modules"
     client = modules / "aws-lambda-ric"
     artifacts = client / "deps" / "artifacts"
@@ -237,7 +234,7 @@ def _build(work: Path, identifier: str, progress: Progress) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     for name in ("bootstrap", "index.mjs"):
-        shutil.copy(SOURCES / name, result)
+        shutil.copy(sources() / "nodejs" / name, result)
     for path in (result, *result.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.name == "bootstrap" else 0o644)
 

@@ -65,7 +65,7 @@ def build_panel(
             for line in fleet.logs.since(name, since)
         ],
         log_wait=fleet.logs.wait,
-        journal=fleet.journal.lines,
+        journal=fleet.journal.text,
         metrics=lambda: generate_latest(registry),
     )
 

@@ -44,6 +44,16 @@ class FunctionNotFound(Fault):
         super().__init__(f"Function not found: {arn}")
 
 
+class RegionNotReachable(Fault):
+    """An ARN of a region that is not the emulator's."""
+
+    code = "ResourceNotFoundException"
+    status = 404
+
+    def __init__(self, asked: str, here: str) -> None:
+        super().__init__(f"Functions from '{asked}' are not reachable in this region ('{here}')")
+
+
 class InvalidParameter(Fault):
     code = "InvalidParameterValueException"
     status = 400

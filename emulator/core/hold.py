@@ -7,9 +7,10 @@ keep it honest:
 
 - only while an idle instance is in reserve for each that is held: whether
   anything starts cold is decided as if nobody were held;
-- only when service is known to be quick, by a decaying minimum (a mean is
-  inflated by contention and would never let go);
-- if no instance comes free for ``PATIENCE``, all who are held go at once.
+- only when service is known to be quick, by a slowly decaying minimum (a mean
+  is inflated by contention, and would never let the rule begin);
+- if no instance comes free for ``PATIENCE``, all who are held go at once, and
+  the estimate doubles: who is wrong about a version is soon no longer asked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ QUICK = 0.002
 """Seconds of service below which a version's invocations are quick."""
 PATIENCE = 0.010
 """Seconds without an instance coming free after which nobody is held any longer."""
-_DECAY = 1.02
+_DECAY = 1.001
 """By which the estimate grows with each slower invocation."""
 
 
@@ -54,6 +55,10 @@ class Hold:
         estimate = self._estimate
         self._estimate = min(seconds, estimate * _DECAY) if estimate != inf else seconds
         self._progress = now
+
+    def waited_in_vain(self) -> None:
+        """Patience is over: service is slower than was thought."""
+        self._estimate *= 2
 
     def add(self, invocation: InvocationId, now: float) -> None:
         if not self.waiting:

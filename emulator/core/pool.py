@@ -373,6 +373,7 @@ class Pool:
         """No instance came free for a while: these are not quick after all, everybody goes."""
         for deployment in list(self._holding.values()):
             if deployment.hold.is_over(now):
+                deployment.hold.waited_in_vain()
                 self._let_go(deployment, orders, now)
 
     def _let_go(self, deployment: _Deployment, orders: list[Order], now: float) -> None:

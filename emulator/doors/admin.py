@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Panel:
     reset: Callable[[], int]
     log_lines: Callable[[str, int], list[dict[str, Any]]]
     log_wait: Callable[[float], Awaitable[None]]
-    journal: Callable[[], Iterable[str]]
+    journal: Callable[[], str]
     metrics: Callable[[], bytes]
 
 
@@ -110,7 +110,7 @@ class AdminRoutes:
         return JSONResponse({"lines": lines, "next": lines[-1]["seq"] if lines else int(since)})
 
     async def _journal(self, request: Request) -> Response:
-        return Response("".join(self._panel.journal()), media_type="application/x-ndjson")
+        return Response(self._panel.journal(), media_type="application/x-ndjson")
 
     async def _events(self, request: Request) -> Response:
         return StreamingResponse(self._event_stream(request), media_type="text/event-stream")

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, assert_never
 
-from emulator.core import billing
 from emulator.core.errors import ServiceFailed, ShuttingDown, Throttled
 from emulator.core.ids import InstanceId, InvocationId, VersionId
 from emulator.core.instance import State
@@ -31,8 +30,8 @@ from .invocation import Invocation
 from .live import Failure, LiveInstance
 from .logs import Logs
 
-INVOCATIONS_KEPT = 1000
-_FLUSH_EVERY = 0.5
+INVOCATIONS_KEPT = 250
+_FLUSH_EVERY = 0.1
 """Seconds between writes of the journal."""
 
 Environ = Callable[[Version, str, str], dict[str, str]]
@@ -216,7 +215,7 @@ class Fleet:
     ) -> None:
         """An invocation that ran has its outcome; the caller has been told."""
         self._invocations.pop(invocation.id, None)
-        counts = self.metrics.of(invocation.version.function)
+        counts = live.counts
         counts.invocation[outcome.start].observe(invocation.answered_at - invocation.delivered_at)
         if outcome.error_type is None:
             counts.outcomes["success"] += 1
@@ -235,10 +234,6 @@ class Fleet:
         self.records.append(Record(live, invocation, outcome, error_type))
         if not self._invocations:
             self._quiet.set()
-
-    def billed(self, live: LiveInstance, milliseconds: int) -> None:
-        counts = self.metrics.of(live.version.function)
-        counts.billed += billing.gigabyte_seconds(milliseconds, live.version.memory)
 
     def start_failed(
         self, live: LiveInstance, invocation: Invocation, failure: Failure, body: bytes, phases: dict[str, float]

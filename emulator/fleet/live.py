@@ -84,6 +84,7 @@ class LiveInstance:
         self.failure: Failure | None = None
         self.sandbox: Sandbox | None = None
         self.peak: int | None = None
+        self.counts = fleet.metrics.of(version.function)
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
         self._connection: RuntimeApi | None = None
@@ -122,7 +123,10 @@ class LiveInstance:
                 if self._gone:
                     return
                 self.stamps.began = fleet.clock()
-                listener = fleet.backend.listen()
+                listener = await fleet.backend.listen(self.version)
+                if self.is_gone():
+                    listener.socket.close()
+                    return
                 self._server = await self._loop.create_server(lambda: RuntimeApi(self), sock=listener.socket)
                 spec = LaunchSpec(
                     name=f"faas-{self.version.function[:24].lower().replace('_', '-')}-{self.id}-{uuid4().hex[:8]}",
@@ -141,7 +145,7 @@ class LiveInstance:
             return
         self.sandbox = sandbox
         if self.is_gone():  # stopped while it was being made
-            await sandbox.kill()
+            self.dispose()
             return
         # A quick runtime asks for its first event before the engine's answer is here.
         latest = self.stamps.ready or sandbox.started_at
@@ -355,7 +359,7 @@ class LiveInstance:
         if self.sandbox is not None:
             self.peak = self.sandbox.memory_peak() or self.peak
         request_id = invocation.request_id
-        self._fleet.billed(self, billed)
+        self.counts.billed += billing.gigabyte_seconds(billed, self.version.memory)
         if self._start_unlogged and error_type is None:
             self._start_unlogged = False
             self._fleet.logs.add_span(
@@ -407,7 +411,7 @@ class LiveInstance:
         assert invocation is not None
         self._gone = True
         if error_type == "Runtime.OutOfMemory":
-            self._fleet.metrics.out_of_memory(self.version.function)
+            self.counts.out_of_memory += 1
         if not timed_out:
             self._log(f"RequestId: {invocation.request_id} Error: {message}", invocation)
             self._log(error_type, invocation)
@@ -420,6 +424,7 @@ class LiveInstance:
     def _fail(self, failure: Failure) -> None:
         """Init failed: whoever waits for this instance is told, and it is gone."""
         if self._gone:
+            self.dispose()  # what came to be after it was stopped
             return
         self._gone = True
         self.phase = Phase.FAILED

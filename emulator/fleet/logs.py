@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from emulator.core import billing
 
-ENTRIES_KEPT = 10_000
+ENTRIES_KEPT = 2_000
 """Per function."""
 LINE_LIMIT = 256 * 1024
 """Characters; CloudWatch's own limit for one event was 256 KB until 2025."""
@@ -52,9 +52,11 @@ class Logs:
     def __init__(self, write: Callable[[str], object], *, format: LogFormat = "text") -> None:
         self._write = write
         self._render = _json if format == "json" else _text
+        self._render_span = _span_text if format == "text" else _span_json
         self._rings: dict[str, deque[Entry]] = {}
         self._seq = 0
-        self._pending: list[Entry] = []
+        self._pending: list[str] = []
+        """Text to print. Rendered at once: a batch of it would stall somebody's answer."""
         self._flush_timer: asyncio.TimerHandle | None = None
         self._arrival: asyncio.Event | None = None
         self.begun: list[Callable[[], None]] = []
@@ -63,7 +65,8 @@ class Logs:
     def add(self, function: str, instance: str, request_id: str | None, text: str, *, at: float = 0.0) -> None:
         """``at``: epoch seconds; now, if not given."""
         self._seq += 1
-        self._keep(function, LogLine(self._seq, at or time.time(), function, instance, request_id, text[:LINE_LIMIT]))
+        line = LogLine(self._seq, at or time.time(), function, instance, request_id, text[:LINE_LIMIT])
+        self._keep(function, line, self._render(line))
 
     def add_span(
         self, begun: float, function: str, instance: str, request_id: str, version: str, duration: float, billed: int,
@@ -72,16 +75,15 @@ class Logs:
         """The three lines of a successful invocation that wrote nothing."""
         seq = self._seq + 1
         self._seq += 3
-        self._keep(
-            function, (seq, begun, function, instance, request_id, version, duration, billed, memory, memory_used, init)
-        )
+        span = (seq, begun, function, instance, request_id, version, duration, billed, memory, memory_used, init)
+        self._keep(function, span, self._render_span(span))
 
-    def _keep(self, function: str, entry: Entry) -> None:
+    def _keep(self, function: str, entry: Entry, text: str) -> None:
         ring = self._rings.get(function)
         if ring is None:
             ring = self._rings[function] = deque(maxlen=ENTRIES_KEPT)
         ring.append(entry)
-        self._pending.append(entry)
+        self._pending.append(text)
         if self._flush_timer is None:
             self.schedule_flush()
 
@@ -97,10 +99,10 @@ class Logs:
         self._flush_timer = None
         for log_start in begun:
             log_start()
-        pending, self._pending = self._pending, []
-        if pending:
-            render = self._render
-            self._write("".join([render(line) for entry in pending for line in _lines(entry)]))
+        if self._pending:
+            text = "".join(self._pending)
+            self._pending.clear()
+            self._write(text)
             if self._arrival is not None:
                 self._arrival.set()
                 self._arrival = None
@@ -139,6 +141,20 @@ def _lines(entry: Entry) -> Iterator[LogLine]:
 
 def _text(line: LogLine) -> str:
     return f"{line.instance} | {_printable(line.text)}\n"
+
+
+def _span_text(span: Span) -> str:
+    _, _, _, instance, request_id, version, duration, billed, memory, used, init = span
+    report = billing.report_line(
+        request_id, duration=duration, billed=billed, memory=memory, memory_used=used, init=init)
+    return (
+        f"{instance} | START RequestId: {request_id} Version: {version}\n{instance} | END RequestId: {request_id}\n"
+        f"{instance} | {report}\n"
+    )
+
+
+def _span_json(span: Span) -> str:
+    return "".join(map(_json, _lines(span)))
 
 
 def _json(line: LogLine) -> str:

@@ -40,13 +40,24 @@ _UNUSUAL = re.compile(
 )
 """Anything in a head that needs the full reader: folding, odd names, hop-by-hop."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_TARGET = re.compile(r"/[\x21-\x7e]*")
-_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_names: set[str] = set()
+"""Header names that were found to be tokens: few, and looked at with each request."""
+_NAMES_KEPT = 1000
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")  # "#" begins what is not for servers
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
 
 
 def status_line(status: int) -> str:
     return _STATUS.get(status) or f"HTTP/1.1 {status} \r\n"
+
+
+def _is_token(name: str) -> bool:
+    if _TOKEN.fullmatch(name) is None:
+        return False
+    if len(_names) < _NAMES_KEPT:
+        _names.add(name)
+    return True
 
 
 class _Date:
@@ -62,6 +73,9 @@ class _Date:
             self._second = second
             self._line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second))
         return self._line
+
+    def pair(self) -> tuple[bytes, bytes]:
+        return b"date", self.line()[6:-2].encode()
 
 
 _date = _Date()
@@ -103,7 +117,11 @@ class FrontProtocol(HttpToolsProtocol):
         if not self._slow and self._fast(data):
             return
         self._slow = True
-        self._head_bytes += len(data) if self.cycle is None or self.cycle.response_complete else 0
+        if self.cycle is None or self.cycle.response_complete:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT:  # a line without end
+                self._refuse_head()
+                return
         super().data_received(data)
 
     def _fast(self, data: bytes) -> bool:
@@ -111,14 +129,19 @@ class FrontProtocol(HttpToolsProtocol):
         if end < 0 or _UNUSUAL.search(data, 0, end + 2) is not None:
             return False
         lines = data[:end].decode("latin-1").split("\r\n")
+        if not "".join(lines).isprintable():
+            return False
         first = lines[0].split(" ")
-        if len(first) != 3 or first[2] != "HTTP/1.1" or _TARGET.fullmatch(first[1]) is None:
+        if (
+            len(first) != 3 or first[2] != "HTTP/1.1" or first[0] not in _METHODS
+            or _TARGET.fullmatch(first[1]) is None
+        ):
             return False
         headers: dict[str, str] = {}
         for line in lines[1:]:
             name, colon, value = line.partition(":")
             name = name.lower()
-            if not colon or name in headers or not name:
+            if not colon or name in headers or (name not in _names and not _is_token(name)):
                 return False
             headers[name] = value.strip(" \t")
         length = 0
@@ -183,17 +206,28 @@ class FrontProtocol(HttpToolsProtocol):
         if transport is None or transport.is_closing():
             return
         transport.write(encode_response(status, headers, body, head_only=self._head_only))
-        if self._half_closed or self._front.closing:
+        if self._front.closing:
             transport.close()
         elif self._pending:
             data = b"".join(self._pending)
             self._pending.clear()
             transport.resume_reading()
             self.loop.call_soon(self._resume, data)
+        elif self._half_closed:
+            transport.close()
 
     def _resume(self, data: bytes) -> None:
         if not self.transport.is_closing():
             self.data_received(data)
+            if self._half_closed and not self._owes_answer():
+                self.transport.close()
+
+    def _owes_answer(self) -> bool:
+        """Is a whole request in work, here or in uvicorn?"""
+        cycle = self.cycle
+        return self._working or bool(self.pipeline) or (
+            cycle is not None and not cycle.response_complete and not cycle.more_body
+        )
 
     # -- uvicorn's hooks -----------------------------------------------------------
 
@@ -205,7 +239,8 @@ class FrontProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_message_begin(self) -> None:
-        self._head_size = 0
+        self._head_size = self._head_bytes = 0
+        self.server_state.default_headers = [_date.pair()]
         super().on_message_begin()
 
     def _refuse_head(self) -> None:
@@ -218,13 +253,13 @@ class FrontProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.pipeline:
             self._slow = False
+            if self._half_closed:
+                self.transport.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that has sent all it will may still wait for its answer."""
-        if self._working:
-            self._half_closed = True
-            return True
-        return None
+        self._half_closed = self._owes_answer()
+        return self._half_closed or None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._working = False
@@ -242,8 +277,10 @@ class HttpServer:
     """A port, its door and its app."""
 
     def __init__(self, app: Any, door: Door, *, accepts: Callable[[HttpRequest], bool] = lambda _: True) -> None:
+        self._app = app
         self.config = Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=KEEP_ALIVE, ws="none",
+            self._call, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none",
+            timeout_keep_alive=KEEP_ALIVE, proxy_headers=False,
         )
         self.config.load()
         self.state = ServerState()
@@ -257,6 +294,14 @@ class HttpServer:
     def connection_ended(self) -> None:
         if not self.state.connections:
             self._quiet.set()
+
+    async def _call(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.closing:
+                raise
+            # We have cancelled it ourselves (a reader of events): uvicorn would print a traceback.
 
     async def listen(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -281,8 +326,11 @@ class HttpServer:
                 pass
         for connection in list(self.state.connections):
             connection.transport.abort()
+        await asyncio.sleep(0)  # the connections learn that they are lost
         for task in list(self.state.tasks):
             task.cancel()
+        if self.state.tasks:
+            await asyncio.wait(list(self.state.tasks), timeout=1)
         self._servers.clear()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Literal
 
-from emulator.core.errors import FunctionNotFound, InvalidParameter
+from emulator.core.errors import FunctionNotFound, InvalidParameter, RegionNotReachable
 from emulator.core.ids import InvocationId, RequestId
 from emulator.core.model import Version
 from emulator.core.outcome import Outcome
@@ -52,7 +52,9 @@ class Invoker:
         return function_arn(name, region=self.region, account=self.account, qualifier=qualifier)
 
     def resolve(self, target: Target, qualifier: str | None = None) -> Version:
-        """Raises FunctionNotFound, InvalidParameter."""
+        """Raises FunctionNotFound, RegionNotReachable, InvalidParameter."""
+        if target.region is not None and target.region != self.region:
+            raise RegionNotReachable(target.region, self.region)
         if qualifier and target.qualifier and qualifier != target.qualifier:
             raise InvalidParameter(
                 "The derived qualifier from the function name does not match the specified qualifier."

@@ -39,11 +39,12 @@ class Watcher:
     def __init__(self, sources: Mapping[str, Source], *, file: Path | None = None) -> None:
         self._sources = dict(sources)
         self._file = file
+        self._seen = _state(file)
         self._restart = asyncio.Event()
 
     def update(self, sources: Mapping[str, Source], *, file: Path | None = None) -> None:
         """Watch these from now on."""
-        self._sources, self._file = dict(sources), file
+        self._sources, self._file, self._seen = dict(sources), file, _state(file)
         self._restart.set()
 
     async def run(self, changed: Callable[[frozenset[str]], Awaitable[None]]) -> None:
@@ -75,10 +76,16 @@ class Watcher:
         while True:
             self._restart = asyncio.Event()
             sources, file = self._sources, self._file
-            asyncio.get_running_loop().call_later(_BLIND, note, set(sources))
+            asyncio.get_running_loop().call_later(_BLIND, self._tell_unseen, note, set(sources))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_inside(sources, note))
                 tasks.create_task(self._watch_around(sources, file, note))
+
+    def _tell_unseen(self, note: Callable[[set[str]], None], names: set[str]) -> None:
+        if _state(self._file) != self._seen:
+            self._seen = _state(self._file)
+            names = {*names, CONFIGURATION}
+        note(names)
 
     async def _watch_inside(self, sources: Mapping[str, Source], note: Callable[[set[str]], None]) -> None:
         folders = {source.path for source in sources.values() if source.path.is_dir()}
@@ -129,6 +136,14 @@ class Watcher:
         )
         async for changes in watch:
             yield {(kind, _as_given(path, reported)) for kind, path in changes}
+
+
+def _state(file: Path | None) -> tuple[int, int] | None:
+    try:
+        found = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if found is not None else None
 
 
 def _as_given(path: str, reported: Mapping[str, Path]) -> Path:

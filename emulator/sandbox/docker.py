@@ -310,7 +310,7 @@ class DockerBackend:
             known = self._shared[str(path)] = str(self._place.on_host(copy))
         return known
 
-    def listen(self) -> Listener:
+    async def listen(self, version: Version) -> Listener:
         return self._networks.listen()
 
     @property

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator.runtimes import RuntimeUnavailable, sources
 from emulator.sandbox.protocol import BackendUnavailable, Progress
 
 PROBE_TIMEOUT = 6.0
@@ -87,25 +87,15 @@ def recipe_for(identifier: str) -> Recipe:
     )
 
 
-def runtimes_folder() -> Path:
-    """``runtimes/`` of the project: ``$FAAS_RUNTIMES``, else beside or inside the package."""
-    package = Path(__file__).resolve().parent.parent
-    chosen = os.environ.get("FAAS_RUNTIMES")
-    candidates = [Path(chosen)] if chosen else [package.parent / "runtimes", package / "runtimes"]
-    for folder in candidates:
-        if (folder / "base" / "debian.sh").exists():
-            return folder
-    raise BackendUnavailable(
-        f"no runtimes folder at {' or '.join(map(str, candidates))}: set FAAS_RUNTIMES to the project's"
-    )
-
-
 class Images:
     """Images by runtime identifier. Everything here blocks: call it from a thread."""
 
     def __init__(self, api: Any, *, cache: Path, runtimes: Path | None = None) -> None:
         self._api = api
-        self._runtimes = runtimes or runtimes_folder()
+        try:
+            self._runtimes = runtimes or sources()
+        except RuntimeUnavailable as problem:
+            raise BackendUnavailable(str(problem)) from problem
         self._registry_note = cache / "registry.json"
 
     def ensure(self, identifier: str, progress: Progress) -> str:

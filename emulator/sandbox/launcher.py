@@ -6,9 +6,10 @@ this one takes half a millisecond. It owns every instance tree: when its control
 socket ends (the emulator is gone, however), it kills them all, gives back
 cgroups and folders and exits.
 
-Messages are marshalled dicts behind a four-byte length (both ends are the same
-interpreter). In: ``launch`` (with the write end of the output pipe), ``kill``.
-Out: ``ready``, ``started``, ``failed``, ``exited``, ``gone``.
+In: ``listen``, ``launch`` (with the write end of the output pipe
+and, for an instance with a network of its own, the listener), ``kill``.
+Out: ``ready``, ``listening`` (with the listener), ``started``, ``failed``,
+``exited``, ``gone``.
 
 Two processes make an instance. The *anchor* is process 1 of new namespaces: it
 mounts the file system, then sleeps; the kernel gives it orphans to reap, and
@@ -21,9 +22,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _socket
-import marshal
 import os
-import resource
 import select
 import sys
 import time
@@ -31,39 +30,23 @@ import time
 if __name__ == "__main__":  # behind everything else: only this package is wanted from there
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from emulator.sandbox import cgroups
+from emulator.sandbox import cgroups, namespaces
+from emulator.sandbox import launcher_children as children
+from emulator.sandbox.launcher_children import Instance
+from emulator.sandbox.launcher_control import Control
+from emulator.sandbox.launcher_ends import kill, kill_marked, remove_tree
 
 PROCESSES = 1024
-FILES = 1024
-ANCHOR_SHRINKS_AFTER = 0.5
-"""Seconds after which an instance's first process gives up its copy of this one's memory."""
 FIRST_USER = 700_000
 USERS = 1000
 """Every living instance has a user of its own out of these."""
-
-
-class Instance:
-    """What the launcher knows of one sandbox."""
-
-    def __init__(self, number: int, message: dict) -> None:  # type: ignore[type-arg]
-        self.number = number
-        self.message = message
-        self.anchor = 0
-        self.runtime = 0
-        self.group: cgroups.Group | None = None
-        self.status = -1
-        self.folder = ""
-        self.user_index = -1
-        self.marker = b""
-        self.born_in = ""
-        self.ended = False
 
 
 class Launcher:
     """The loop: control socket, status pipes, deaths of children."""
 
     def __init__(self, control: _socket.socket, rung: str, runs: str, cpu_limit: bool) -> None:
-        self.control = control
+        self.control = Control(control)
         self.rung = rung
         self.cpu_limit = cpu_limit
         self.owner = cgroups.identity(os.getpid())
@@ -76,8 +59,6 @@ class Launcher:
         self.free_users = list(range(USERS - 1, -1, -1))
         self.layout = cgroups.Layout()
         self.poll = select.poll()
-        self.buffer = b""
-        self.received: list[int] = []
         self.wake, wake = os.pipe()
         for end in (self.wake, wake):
             os.set_blocking(end, False)
@@ -92,8 +73,6 @@ class Launcher:
 
     def prepare(self) -> None:
         if sys.platform == "linux":
-            from emulator.sandbox import namespaces
-
             namespaces.become_subreaper()
             if self.rung == "userns":
                 user, group = os.getuid(), os.getgid()
@@ -115,7 +94,7 @@ class Launcher:
     def run(self) -> None:
         self.poll.register(self.control.fileno(), select.POLLIN)
         self.poll.register(self.wake, select.POLLIN)
-        self.send({"what": "ready", "pid": os.getpid(), "owner": self.owner})
+        self.control.send({"what": "ready", "pid": os.getpid(), "owner": self.owner})
         while True:
             for descriptor, _ in self.poll.poll(2 if self.dying else None):
                 if descriptor == self.control.fileno():
@@ -129,27 +108,14 @@ class Launcher:
             self.bury()
 
     def receive(self) -> bool:
-        try:
-            data, ancillary, _, _ = self.control.recvmsg(1 << 16, _socket.CMSG_SPACE(64 * 4))
-        except OSError:
-            return False
-        for level, kind, raw in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                for at in range(0, len(raw) - len(raw) % 4, 4):
-                    descriptor = int.from_bytes(raw[at : at + 4], sys.byteorder)
-                    os.set_inheritable(descriptor, False)
-                    self.received.append(descriptor)
-        if not data:
-            return False
-        self.buffer += data
-        while len(self.buffer) >= 4:
-            end = 4 + int.from_bytes(self.buffer[:4], "little")
-            if len(self.buffer) < end:
-                break
-            message = marshal.loads(self.buffer[4:end])
-            self.buffer = self.buffer[end:]
+        """Do what the emulator asks; False when it is gone."""
+        messages = self.control.receive()
+        for message in messages or ():
             if message["op"] == "launch":
-                self.launch(message, self.received.pop(0))
+                output = self.control.take()
+                self.launch(message, output, self.control.take() if message["own_network"] else -1)
+            elif message["op"] == "listen":
+                self.listen(message)
             elif message["op"] == "kill":
                 self.on_kill(message)
             elif message["op"] == "base":
@@ -157,18 +123,34 @@ class Launcher:
                     self.base(message)
                 except OSError:
                     continue  # the launch that needs it tries again, and tells
-        return True
-
-    def send(self, message: dict) -> None:  # type: ignore[type-arg]
-        raw = marshal.dumps(message)
-        try:
-            self.control.sendall(len(raw).to_bytes(4, "little") + raw)
-        except OSError:
-            return  # the loop sees the end of the socket next
+        return messages is not None
 
     # -- starting ---------------------------------------------------------
 
-    def launch(self, message: dict, output: int) -> None:  # type: ignore[type-arg]
+    def listen(self, message: dict) -> None:  # type: ignore[type-arg]
+        """A listener on the loopback of a new network namespace.
+
+        Nothing of it stays here: the socket alone keeps the namespace, so that
+        both go when the emulator closes it or dies, launched or not."""
+        reply = {"what": "listening", "id": message["id"]}
+        slot = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Somebody else goes, since from a user namespace there is no way back. His
+            # descriptors are ours: what he puts in the slot is here when he is gone.
+            flags = namespaces.CLONE_NEWNET | namespaces.CLONE_FILES | _signal.SIGCHLD
+            pid = namespaces.clone(flags)
+            if pid == 0:
+                children.listen(message["port"], slot)
+            number = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if number:
+                raise OSError(number, os.strerror(number) if number > 0 else f"killed by signal {-number}")
+            self.control.send({**reply, "descriptor": True}, slot)
+        except OSError as error:
+            self.control.send({**reply, "error": f"no network namespace with a listener: {error}"})
+        finally:
+            os.close(slot)
+
+    def launch(self, message: dict, output: int, listener: int) -> None:  # type: ignore[type-arg]
         instance = Instance(message["id"], message)
         self.instances[instance.number] = instance
         status_read, status_write = os.pipe()
@@ -176,7 +158,7 @@ class Launcher:
             if self.rung == "plain":
                 self.launch_plain(instance, output, status_write)
             else:
-                self.launch_isolated(instance, output, status_write)
+                self.launch_isolated(instance, output, status_write, listener)
         except OSError as error:
             os.close(status_read)
             self.fail(instance, f"{error}")
@@ -186,11 +168,11 @@ class Launcher:
         finally:
             os.close(status_write)
             os.close(output)
+            if listener >= 0:
+                os.close(listener)
 
     def base(self, message: dict) -> str:  # type: ignore[type-arg]
         """The read-only tree of this runtime, built at its first use."""
-        from emulator.sandbox import namespaces
-
         key = f"{message['runtime']}|{message['prefixes']}"
         if key not in self.bases:
             root = f"{self.folder}/root/{len(self.bases)}"
@@ -199,9 +181,7 @@ class Launcher:
             self.bases[key] = root
         return self.bases[key]
 
-    def launch_isolated(self, instance: Instance, output: int, status: int) -> None:
-        from emulator.sandbox import namespaces
-
+    def launch_isolated(self, instance: Instance, output: int, status: int, listener: int) -> None:
         message = instance.message
         base = self.base(message)
         user = 0
@@ -213,33 +193,33 @@ class Launcher:
             instance.group = cgroups.Group(self.layout, self.owner, message["name"], self.cpu_limit)
             instance.group.make(message["memory"], PROCESSES)
         ready_read, ready_write = os.pipe()
-        pidfd = -1
+        pidfd = network = -1
         try:
+            if listener >= 0:
+                network = namespaces.network_of(listener)
             pid = namespaces.clone(namespaces.INSTANCE | namespaces.CLONE_NEWPID | _signal.SIGCHLD)
             if pid == 0:
-                _anchor(base, message, user, ready_write)
+                children.anchor(base, message, user, ready_write, network)
             instance.anchor = pid
             self.children[pid] = instance
             pidfd = os.pidfd_open(pid)
             pid = self.fork_inside(instance, pidfd)
             if pid == 0:
-                _runtime(instance, user, pidfd, ready_read, output, status)
+                children.runtime(instance, user, pidfd, ready_read, output, status)
             instance.runtime = pid
             self.children[pid] = instance
         finally:
-            for descriptor in (ready_read, ready_write, pidfd):
+            for descriptor in (ready_read, ready_write, pidfd, network):
                 if descriptor >= 0:
                     os.close(descriptor)
 
     def fork_inside(self, instance: Instance, pidfd: int) -> int:
         """A child of ours in the pid namespace of ``pidfd``; 0 in the child."""
-        from emulator.sandbox import namespaces
-
         if self.rung == "root":
             namespaces.setns(pidfd, namespaces.CLONE_NEWPID)
             pid = -1
             try:
-                pid = _fork(instance)
+                pid = children.fork(instance)
             finally:
                 if pid != 0:
                     namespaces.setns(self.own_pid_namespace, namespaces.CLONE_NEWPID)
@@ -274,7 +254,7 @@ class Launcher:
             environ[name] = value.replace(f"{self.folder}/tmp-@", instance.folder)
         pid = os.fork()
         if pid == 0:
-            _plain(instance, output, status)
+            children.plain(instance, output, status)
         instance.runtime = pid
         self.children[pid] = instance
 
@@ -291,7 +271,7 @@ class Launcher:
             self.fail(instance, error.decode(errors="replace") or "the sandbox could not be set up")
             return
         created, started = times.split()
-        self.send(
+        self.control.send(
             {
                 "what": "started", "id": instance.number, "pid": instance.runtime,
                 "created": int(created) / 1e9, "started": int(started) / 1e9,
@@ -299,7 +279,7 @@ class Launcher:
         )  # fmt: skip
 
     def fail(self, instance: Instance, error: str) -> None:
-        self.send({"what": "failed", "id": instance.number, "error": error})
+        self.control.send({"what": "failed", "id": instance.number, "error": error})
         instance.status = 0  # nothing more to report but that it is gone
         self.end(instance)
 
@@ -312,7 +292,7 @@ class Launcher:
         if message["signal"] == _signal.SIGKILL:
             self.end(instance)
         elif instance.runtime:
-            _kill(instance.runtime, message["signal"])
+            kill(instance.runtime, message["signal"])
 
     def reap(self) -> None:
         while True:
@@ -338,7 +318,7 @@ class Launcher:
 
     def report_exit(self, instance: Instance) -> None:
         status = instance.status
-        self.send(
+        self.control.send(
             {
                 "what": "exited", "id": instance.number,
                 "status": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
@@ -355,17 +335,17 @@ class Launcher:
         if instance.group:
             instance.group.thaw()
         if instance.anchor:
-            _kill(instance.anchor, _signal.SIGKILL)
+            kill(instance.anchor, _signal.SIGKILL)
         if instance.runtime:
-            _kill(-instance.runtime if self.rung == "plain" else instance.runtime, _signal.SIGKILL)
-            _kill(instance.runtime, _signal.SIGKILL)
+            kill(-instance.runtime if self.rung == "plain" else instance.runtime, _signal.SIGKILL)
+            kill(instance.runtime, _signal.SIGKILL)
         self.dying.append(instance)
 
     def bury(self) -> None:
         """Give back what dead instances held."""
         left = []
         for instance in self.dying:
-            if instance.marker and _kill_marked(instance.marker):
+            if instance.marker and kill_marked(instance.marker):
                 left.append(instance)
                 continue
             if instance.runtime or instance.anchor or (instance.group and not instance.group.remove()):
@@ -374,11 +354,11 @@ class Launcher:
                     instance.group.kill()
                 continue
             if instance.folder:
-                _remove_tree(instance.folder)
+                remove_tree(instance.folder)
             if instance.user_index >= 0:
                 self.free_users.append(instance.user_index)
             del self.instances[instance.number]
-            self.send({"what": "gone", "id": instance.number})
+            self.control.send({"what": "gone", "id": instance.number})
         self.dying = left
 
     def close(self) -> None:
@@ -398,197 +378,9 @@ class Launcher:
             except OSError:
                 continue
         if self.rung != "plain":
-            from emulator.sandbox import namespaces
-
             for base in self.bases.values():
                 namespaces.unmount(base)
-        _remove_tree(self.folder)
-
-
-def _kill(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number) if pid > 0 else os.killpg(-pid, number)
-    except OSError:
-        return
-
-
-def _kill_marked(marker: bytes) -> bool:
-    """Kill what escaped its process group but still has this instance's address in its environment."""
-    if not os.path.isdir("/proc/self"):
-        return False
-    found = False
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                if marker not in file.read().split(b"\0"):
-                    continue
-        except OSError:
-            continue
-        found = True
-        _kill(int(entry), _signal.SIGKILL)
-    return found
-
-
-def _remove_tree(folder: str) -> None:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    for entry in entries:
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                _remove_tree(entry.path)
-            else:
-                os.unlink(entry.path)
-        except OSError:
-            continue
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return
-
-
-# -- in the children: nothing here returns --------------------------------
-
-
-def _default_signals() -> None:
-    _signal.set_wakeup_fd(-1)
-    for number in _signal.valid_signals():
-        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
-            try:
-                _signal.signal(number, _signal.SIG_DFL)
-            except (OSError, ValueError):
-                continue
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-
-
-def _anchor(base: str, message: dict, user: int, ready: int) -> None:  # type: ignore[type-arg]
-    """Process 1 of the instance: its file system, then its reaper."""
-    from emulator.sandbox import namespaces
-
-    try:
-        namespaces.die_with_parent()
-        os.closerange(0, ready)
-        os.closerange(ready + 1, 1 << 16)
-        _signal.set_wakeup_fd(-1)
-        try:
-            namespaces.set_hostname(message["hostname"])
-            namespaces.enter_instance(base, message["code"], message["opt"], message["tmp"], user)
-            os.write(ready, b"%d" % time.monotonic_ns())
-        except OSError as error:
-            os.write(ready, b"E" + str(error).encode())
-            os._exit(1)
-        os.close(ready)
-        # Ignored deaths are reaped by the kernel: orphans of the function need no loop here.
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
-        namespaces.set_name("faas-anchor")
-        namespaces.drop_bounding_set()
-        namespaces.drop_capabilities()
-        # Later, off the start's path, a program a tenth of our size waits in our place.
-        time.sleep(ANCHOR_SHRINKS_AFTER)
-        try:
-            os.execve("/bin/sleep", ["faas-anchor", "infinity"], {})
-        except OSError:
-            while True:
-                _signal.pause()
-    finally:
-        os._exit(1)
-
-
-def _fork(instance: Instance) -> int:
-    """A child in the cgroups of ``instance``; 0 in the child."""
-    from emulator.sandbox import namespaces
-
-    folder = instance.group.birthplace() if instance.group else ""
-    if folder:
-        try:
-            pid = namespaces.clone_into(folder)
-        except OSError:
-            folder = ""  # an older kernel, or a filter on system calls: the child moves itself
-            pid = namespaces.clone(_signal.SIGCHLD)
-    else:
-        pid = namespaces.clone(_signal.SIGCHLD)
-    instance.born_in = folder
-    return pid
-
-
-def _runtime(instance: Instance, user: int, pidfd: int, ready: int, output: int, status: int) -> None:
-    """Join the anchor's namespaces, give up every privilege, become the runtime."""
-    from emulator.sandbox import namespaces
-
-    try:
-        if instance.group:
-            instance.group.join(instance.born_in)
-        _descriptors((pidfd, ready, output, status), output)
-        os.setsid()
-        _default_signals()
-        said = os.read(ready, 4096)
-        if not said or said[:1] == b"E":
-            raise OSError(0, said[1:].decode() or "the instance's first process died")
-        namespaces.setns(pidfd, namespaces.INSTANCE)
-        os.chdir("/var/task")
-        _limits(None)
-        namespaces.drop_bounding_set()
-        if instance.group:
-            os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
-        namespaces.drop_capabilities()
-        namespaces.no_new_privileges()
-        os.umask(0o022)
-        os.write(status, b"%s %d" % (said, time.monotonic_ns()))
-        os.execve(instance.message["argv"][0], instance.message["argv"], instance.message["environ"])
-    except OSError as error:
-        os.write(status, b"\n" + str(error).encode())
-    finally:
-        os._exit(127)
-
-
-def _plain(instance: Instance, output: int, status: int) -> None:
-    """The same without namespaces: a session, limits, and the real paths."""
-    try:
-        created = time.monotonic_ns()
-        _descriptors((output, status), output)
-        os.setsid()
-        _default_signals()
-        if sys.platform == "linux":
-            from emulator.sandbox import namespaces
-
-            namespaces.die_with_parent()
-            namespaces.no_new_privileges()
-        os.chdir(instance.message["code"])
-        _limits(instance.message["tmp"])
-        os.umask(0o022)
-        os.write(status, b"%d %d" % (created, time.monotonic_ns()))
-        os.execve(instance.message["argv"][0], instance.message["argv"], instance.message["environ"])
-    except OSError as error:
-        os.write(status, b"\n" + str(error).encode())
-    finally:
-        os._exit(127)
-
-
-def _descriptors(kept: tuple[int, ...], output: int) -> None:
-    """Standard streams to their places; everything but ``kept`` closed."""
-    null = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    last = 2
-    for descriptor in sorted(kept):
-        os.closerange(last + 1, descriptor)
-        last = descriptor
-    os.closerange(last + 1, 1 << 16)
-
-
-def _limits(file_size: int | None) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+        remove_tree(self.folder)
 
 
 def main() -> None:
@@ -598,7 +390,7 @@ def main() -> None:
         try:
             launcher.prepare()
         except OSError as error:
-            launcher.send({"what": "fatal", "error": str(error)})
+            launcher.control.send({"what": "fatal", "error": str(error)})
             return
         launcher.run()
     finally:

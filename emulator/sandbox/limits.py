@@ -8,8 +8,8 @@ from emulator.sandbox.protocol import Enforcement
 _ROOT = "run as root on Linux, or use Docker"
 
 
-def describe(rung: str, layout: Layout, cpu_limit: bool) -> tuple[Enforcement, ...]:
-    """Every limit, enforced or not, in a fixed order."""
+def describe(rung: str, layout: Layout, cpu_limit: bool, networks: bool) -> tuple[Enforcement, ...]:
+    """Every limit, enforced or not, in a fixed order. ``networks``: instances can have their own."""
     isolated = rung != "plain"
     version = "cgroup v2" if "memory" in layout.v2_controllers else "cgroup v1"
     rows: list[Enforcement] = []
@@ -44,7 +44,12 @@ def describe(rung: str, layout: Layout, cpu_limit: bool) -> tuple[Enforcement, .
             Enforcement("filesystem_isolation", False, "the user's own view of the disk", _ROOT),
             Enforcement("process_isolation", False, "sees and may signal the user's processes", _ROOT),
         ]
-    rows.append(Enforcement("network_isolation", False, "the host's network", "use Docker"))
+    if networks:
+        how = 'network = "none": own network namespace; else the host\'s network'
+        rows.append(Enforcement("network_isolation", True, how))
+    else:
+        remedy = "use Docker" if isolated else _ROOT
+        rows.append(Enforcement("network_isolation", False, "the host's network", remedy))
     if layout.v2 or layout.freezer:
         rows.append(Enforcement("freeze", True, "cgroup freezer"))
     else:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
+CLONE_FILES = 0x00000400
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -30,6 +32,7 @@ _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _SYS_CLONE3, _SYS_MOUNT_SETATTR = 435, 442
 _CLONE_INTO_CGROUP, _SIGCHLD = 1 << 33, 17
+_SIOCGSKNS, _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x894C, 0x8913, 0x8914, 1
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP = 1, 4, 15, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _NUMBERS = {
@@ -85,6 +88,20 @@ def setns(descriptor: int, kinds: int) -> None:
 
 def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), "unshare")
+
+
+def network_of(descriptor: int) -> int:
+    """A descriptor of the network namespace that a socket was made in."""
+    return _checked(_libc.ioctl(descriptor, ctypes.c_ulong(_SIOCGSKNS)), "network namespace of a socket")
+
+
+def raise_loopback(descriptor: int) -> None:
+    """Switch ``lo`` on in the network namespace of a socket; 127.0.0.1 comes with it."""
+    request = ctypes.create_string_buffer(b"lo", 40)  # struct ifreq: name, then flags
+    _checked(_libc.ioctl(descriptor, ctypes.c_ulong(_SIOCGIFFLAGS), request), "flags of lo")
+    flags = int.from_bytes(request.raw[16:18], sys.byteorder) | _IFF_UP
+    request = ctypes.create_string_buffer(b"lo".ljust(16, b"\0") + flags.to_bytes(2, sys.byteorder), 40)
+    _checked(_libc.ioctl(descriptor, ctypes.c_ulong(_SIOCSIFFLAGS), request), "switching lo on")
 
 
 def mount(source: str, target: str, kind: str = "none", flags: int = 0, data: str = "") -> None:

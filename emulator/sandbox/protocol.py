@@ -152,8 +152,10 @@ class SandboxBackend(Protocol):
         Raises BackendUnavailable with the remedy."""
         ...
 
-    def listen(self) -> Listener:
-        """A Runtime API listener for one instance, before it is launched."""
+    async def listen(self, version: Version) -> Listener:
+        """A Runtime API listener for one instance of ``version``, before it is launched.
+        With ``network = "none"`` it is all that the instance will reach. Closing it gives
+        back everything, also when nothing was ever launched. Raises LaunchFailed."""
         ...
 
     async def launch(self, spec: LaunchSpec) -> Sandbox:

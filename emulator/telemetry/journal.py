@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,21 +19,18 @@ from emulator.core.orders import Assign, Order, Reject, Start, Stop
 from emulator.core.pool import Limits, Plan, Pool
 
 FORMAT = 1
-KEPT = 20_000
-"""Entries kept in memory for readers."""
 FILE_LIMIT = 64 * 2**20
 """Bytes per file; at the limit the file becomes ``….1`` and a new one begins."""
 
-Entry = tuple[float, str, tuple[Any, ...], dict[str, Any], list[Order]]
 
 
 class Journal:
-    """In memory always, on disk when a path is given. ``record`` only keeps the
-    objects; ``flush`` makes text of them, in batches and off the answer's path."""
+    """On disk when a path is given, else in memory. Each entry becomes text at once:
+    keeping thousands of objects for later would cost more, in cache misses, than
+    writing them down now."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._ring: deque[str] = deque(maxlen=KEPT)
-        self._pending: list[Entry] = []
+        self._pending: list[str] = []
         self._path = path
         self._file: IO[str] | None = None
         self._size = 0
@@ -44,18 +40,18 @@ class Journal:
     def record(
         self, now: float, fact: str, args: tuple[Any, ...], options: dict[str, Any], orders: list[Order]
     ) -> None:
-        self._pending.append((now, fact, args, options, orders))
+        self._pending.append(encode(now, fact, args, options, orders))
 
     def flush(self) -> None:
-        pending, self._pending = self._pending, []
-        if not pending:
+        """Write what is pending. Never raises."""
+        if self._path is None or not self._pending:
             return
-        lines = [encode(entry) for entry in pending]
-        self._ring.extend(lines)
-        if self._path is None or self.failure:
+        text = "".join(self._pending)
+        self._pending.clear()
+        if self.failure:
             return
         try:
-            self._write("".join(lines), self._path)
+            self._write(text, self._path)
         except OSError as error:
             self.failure = f"the journal {self._path} can't be written any more: {error.strerror}"
 
@@ -73,21 +69,25 @@ class Journal:
             path.replace(path.with_suffix(path.suffix + ".1"))
             self._file, self._size = None, 0
 
-    def lines(self) -> list[str]:
-        """What is in memory, oldest first: a line of JSON each, with its newline."""
+    def text(self) -> str:
+        """This session's entries, as far as the current file has them (all, below ``FILE_LIMIT``)."""
         self.flush()
-        return list(self._ring)
+        if self._path is None:
+            return "".join(self._pending)
+        return self._path.read_text(encoding="utf-8") if self._file is not None else ""
 
     def close(self) -> None:
         self.flush()
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:
+                pass  # a full disk: ``failure`` has said so
             self._file = None
 
 
-def encode(entry: Entry) -> str:
+def encode(now: float, fact: str, args: tuple[Any, ...], options: dict[str, Any], orders: list[Order]) -> str:
     """One line of JSON with its newline."""
-    now, fact, args, options, orders = entry
     if not options and len(orders) < 2 and fact in _PLAIN:
         return _encode_plain(now, fact, args, orders)
     line: dict[str, Any] = {

@@ -111,11 +111,10 @@ class Metrics(Collector):
     def throttled(self, function: str, reason: str) -> None:
         self.of(function).throttles[reason] += 1
 
-    def out_of_memory(self, function: str) -> None:
-        self.of(function).out_of_memory += 1
-
     def clear(self) -> None:
-        self._functions.clear()
+        """All counts begin again; who holds ``of(…)`` goes on with the same object."""
+        for counts in self._functions.values():
+            counts.__init__()  # type: ignore[misc]
 
     # -- at scrape time ----------------------------------------------------------
 

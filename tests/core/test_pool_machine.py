@@ -35,7 +35,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def tell(self, fact: str, *args: object, **options: object) -> list[Order]:
         orders: list[Order] = getattr(self.pool, fact)(*args, self.now, **options)
-        self.journal.append(encode((self.now, fact, args, options, orders)))
+        self.journal.append(encode(self.now, fact, args, options, orders))
         return orders
 
     def both(self, fact: str, *args: object, **options: object) -> None:

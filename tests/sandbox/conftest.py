@@ -115,7 +115,7 @@ class Bench:
     async def launch(self, files: dict[str, str] | Version, **kw: Any) -> Running:
         version = files if isinstance(files, Version) else self.version(files, **kw)
         await self.backend.prepare(version, lambda _: None)
-        listener = self.backend.listen()
+        listener = await self.backend.listen(version)
         environ = {
             **PLATFORM,
             **version.environment,

@@ -7,7 +7,9 @@ that limit then check the claim's absence, and are the reason it must be honest.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -263,6 +265,46 @@ class SandboxContract:
             after = asyncio.get_running_loop().time()
             sandbox = running.sandbox
             assert before <= sandbox.created_at <= sandbox.started_at <= after + 0.001
+
+        run_on(backend, body)
+
+    def test_a_network_of_none_has_the_runtime_api_only(self, backend: SandboxBackend, run_on: Run) -> None:
+        code = (
+            "import socket\n"
+            "def reached(address):\n"
+            "    try:\n"
+            "        socket.create_connection(address, timeout=2).close()\n"
+            "    except OSError:\n"
+            "        return False\n"
+            "    return True\n"
+            "def handler(event, context):\n"
+            "    return [reached(tuple(address)) for address in event]\n"
+        )
+
+        async def body(bench: Bench) -> None:
+            with socket.create_server(("0.0.0.0", 0)) as server:
+                other = await bench.launch({"app.py": code}, runtime=self.runtime)
+                _, port = server.getsockname()
+                host, _, others = other.listener.address.partition(":")
+                asked = json.dumps([(host, port), (host, int(others))]).encode()
+                default = await bench.launch({"app.py": code}, runtime=self.runtime)
+                path, answer = await default.exchange(asked)
+                assert path.endswith("/response"), answer
+                assert json.loads(answer)[0]
+                alone = await bench.launch({"app.py": code}, runtime=self.runtime, network="none")
+                path, answer = await alone.exchange(asked)
+                assert path.endswith("/response"), answer
+                if enforced(bench, "network_isolation"):
+                    assert json.loads(answer) == [False, False]
+
+        run_on(backend, body)
+
+    def test_many_networks_of_none_at_once(self, backend: SandboxBackend, run_on: Run) -> None:
+        async def body(bench: Bench) -> None:
+            version = bench.version({"app.py": "def handler(e, c): return e\n"}, runtime=self.runtime, network="none")
+            running = await asyncio.gather(*(bench.launch(version) for _ in range(8)))
+            answers = await asyncio.gather(*(each.exchange(b"%d" % at) for at, each in enumerate(running)))
+            assert [body for _, body in answers] == [b"%d" % at for at in range(8)]
 
         run_on(backend, body)
 

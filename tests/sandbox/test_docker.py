@@ -151,7 +151,7 @@ def test_a_frozen_instance_stands_still_and_can_be_killed(tmp_path: Path) -> Non
 
 def test_what_was_written_before_a_request_can_be_read_when_it_arrives(tmp_path: Path) -> None:
     async def story(backend: DockerBackend) -> None:
-        listener = backend.listen()
+        listener = await backend.listen(_script(tmp_path / "asks", ""))
         text = (
             f"for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; curl -s http://{listener.address}/$i; done"
         )
@@ -202,8 +202,9 @@ def test_an_instance_sees_and_may_nothing_else(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("network", ["default", "none"])
 def test_instances_reach_the_runtime_api_but_not_each_other(tmp_path: Path, network: Network) -> None:
     async def story(backend: DockerBackend) -> None:
-        await backend.prepare(_script(tmp_path / "first", "", network=network), print)
-        listener = backend.listen()
+        first = _script(tmp_path / "first", "", network=network)
+        await backend.prepare(first, print)
+        listener = await backend.listen(first)
         api, _, port = listener.address.partition(":")
         waiting = _script(tmp_path / "a", "exec sleep 60", network=network)
         neighbour = await _launch(backend, waiting, "neighbour")

@@ -16,7 +16,7 @@ import pytest
 from emulator.sandbox import cgroups
 from emulator.sandbox.leftovers import sweep
 from emulator.sandbox.process import ProcessBackend
-from emulator.sandbox.protocol import BackendUnavailable, LaunchFailed, SandboxBackend
+from emulator.sandbox.protocol import BackendUnavailable, LaunchFailed, LaunchSpec, SandboxBackend
 
 from .conftest import Bench
 from .contract import Run, SandboxContract
@@ -93,6 +93,38 @@ class TestProcess(SandboxContract):
         assert "48.11" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
 
 
+@pytest.mark.parametrize("rung", ["root", "userns"], indirect=True)
+def test_a_network_that_is_never_used_goes(rung: str, tmp_path: Path, run_on: Run) -> None:
+    async def body(bench: Bench) -> None:
+        version = bench.version({"bootstrap": "#!/bin/sh\nsleep 60\n"}, network="none")
+        pid = backend.launcher_pid
+        descriptors = set(os.listdir("/proc/self/fd"))
+        of_launcher = len(os.listdir(f"/proc/{pid}/fd"))
+        for _ in range(5):
+            (await backend.listen(version)).socket.close()
+        for turns in range(6):  # given up at once, a little later, just when the answer is here
+            asked = asyncio.create_task(backend.listen(version))
+            for _ in range(turns):
+                await asyncio.sleep(0.0005)
+            asked.cancel()
+            await asyncio.wait([asked])
+            if not asked.cancelled():
+                asked.result().socket.close()
+        listener = await backend.listen(version)
+        listener.socket.close()
+        spec = LaunchSpec("t-closed", version, {"AWS_LAMBDA_RUNTIME_API": listener.address})
+        with pytest.raises(LaunchFailed, match="closed before"):
+            await backend.launch(spec)
+        (await backend.listen(version)).socket.close()  # the launcher has done all before it
+        await asyncio.sleep(0.1)
+        assert set(os.listdir("/proc/self/fd")) == descriptors
+        assert len(os.listdir(f"/proc/{pid}/fd")) <= of_launcher
+        assert Path(f"/proc/{pid}/task/{pid}/children").read_text() == ""
+
+    backend = ProcessBackend(home=tmp_path / "home", rung=rung)
+    run_on(backend, body)
+
+
 _VICTIM = """
 import asyncio, sys
 from pathlib import Path
@@ -103,9 +135,11 @@ from emulator.sandbox.protocol import LaunchSpec
 async def main():
     backend = ProcessBackend(home=Path(sys.argv[1]) / "home", rung=sys.argv[2])
     await backend.open(lambda _: None)
-    version = Version("f", "provided.al2023", "", Path(sys.argv[1]) / "code")
-    for number in range(3):
-        environ = {"PATH": "/bin:/usr/bin", "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{number}"}
+    listeners = []
+    for number, network in enumerate(("default", "none", "none")):
+        version = Version("f", "provided.al2023", "", Path(sys.argv[1]) / "code", network=network)
+        listeners.append(await backend.listen(version))
+        environ = {"PATH": "/bin:/usr/bin", "AWS_LAMBDA_RUNTIME_API": listeners[-1].address}
         sandbox = await backend.launch(LaunchSpec(f"victim-{number}", version, environ))
     if sys.argv[3] == "frozen":
         await sandbox.pause()

@@ -98,6 +98,10 @@ class Cloud:
         """``cloud.admin("GET", "/_faas/health")``."""
         return self._request(self.api_url + path, method, None, {})
 
+    def api(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        """Any request to the API port."""
+        return self._request(self.api_url + path, method, body, headers)
+
     def stop(self, *, timeout: float = 20.0) -> int:
         """Ends it as Ctrl-C does; its exit status."""
         if self.process.poll() is None:

@@ -117,6 +117,6 @@ def _zip(folder: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
-            if path.is_file():
+            if path.is_file() and path.parent.name != "__pycache__":  # compiled here, not part of the package
                 archive.write(path, path.relative_to(folder))
     return buffer.getvalue()
