@@ -23,10 +23,11 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ from emulator.sandbox.docker_engine import Deaths, Engine, engine_status
 from emulator.sandbox.docker_leftovers import sweep, sweep_with
 from emulator.sandbox.docker_limits import FULL_CORE_MB, describe, host_config
 from emulator.sandbox.docker_meter import Layout, Meter
-from emulator.sandbox.docker_network import Networks
+from emulator.sandbox.docker_network import Networks, hardware_address
 from emulator.sandbox.docker_place import (
     LABEL_FUNCTION,
     LABEL_HOME,
@@ -85,6 +86,9 @@ class DockerSandbox:
         self.created_at = 0.0
         self.started_at = 0.0
         self.peer = None
+        # Ours, so that it can be told who calls before the engine has said which address it gave:
+        # instances have no capabilities, so they can't take another's.
+        self.hardware_address = "02:fa:" + secrets.token_bytes(4).hex(":")
         self.memory = spec.version.memory
         self.ended: asyncio.Future[Exit] | None = None
         self.meter: Meter | None = None
@@ -320,7 +324,17 @@ class DockerBackend:
 
     def is_instance(self, address: str) -> bool:
         """Is this the address of a living instance? Doors meant for people may refuse it."""
-        return any(each.peer == address for each in self._alive)
+        return any(each.peer == address for each in self._alive) or self._is_starting(address, self._alive)
+
+    def owns(self, name: str, address: str) -> bool:
+        """Does this address belong to the instance of that name, which may still be starting?"""
+        named = [each for each in self._alive if each.name == name]
+        return any(each.peer == address for each in named) or self._is_starting(address, named)
+
+    def _is_starting(self, address: str, among: Iterable[DockerSandbox]) -> bool:
+        """Is it one of those whose address the engine has yet to tell?"""
+        starting = {each.hardware_address for each in among if each.peer is None}
+        return bool(starting) and hardware_address(address) in starting
 
     def enforcement(self) -> tuple[Enforcement, ...]:
         return describe(
@@ -390,6 +404,7 @@ class DockerBackend:
         command = runtime.command or (_bootstrap_of(version),)
         return {
             "Image": image,
+            **self._networks.endpoint(version.network, sandbox.hardware_address),
             "User": USER,
             "WorkingDir": "/var/task",
             "Env": [f"{name}={value}" for name, value in environ.items()],
