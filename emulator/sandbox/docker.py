@@ -42,6 +42,7 @@ from emulator.sandbox.docker_place import (
     LABEL_FUNCTION,
     LABEL_HOME,
     LABEL_INSTANCE,
+    LABEL_OWNER,
     Place,
     find_place,
     home_mark,
@@ -232,7 +233,8 @@ class DockerBackend:
         self._images = Images(api, cache=cache_folder())
         self._layout = Layout.of(engine.info)
         self._networks = Networks(engine, self._place, self._labels)
-        self._deaths = Deaths(engine, f"{LABEL_HOME}={self._labels[LABEL_HOME]}")
+        ours = {name: self._labels[name] for name in (LABEL_HOME, LABEL_OWNER)}
+        self._deaths = Deaths(engine, ours, lambda: self._spawn(self._remove_strays()))
         try:
             await self._networks.open()
             if self._networks.desktop:
@@ -429,6 +431,16 @@ class DockerBackend:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _remove_strays(self) -> None:
+        """The engine was away: what it would not remove meanwhile is ours to remove now."""
+        with contextlib.suppress(Exception):  # away again: at its next return
+            label = f"{LABEL_OWNER}={self._labels[LABEL_OWNER]}"
+            there = await self.engine.call(self.engine.api.containers, all=True, filters={"label": label})
+            known = {sandbox.name for sandbox in self._alive}  # by name: an id comes with the engine's answer only
+            for container in there:
+                if known.isdisjoint(name.lstrip("/") for name in container["Names"]):
+                    await self.engine.remove_container(container["Id"])
 
     async def _sample(self) -> None:
         """Ask the engine for the counters of those whose files are out of reach."""
