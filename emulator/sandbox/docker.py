@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -72,6 +73,7 @@ SAMPLE_INTERVAL = 2.0
 """Seconds between looks at containers whose counters only the engine can read."""
 CLOSE_TIMEOUT = 20.0
 """Seconds for killing everything at the end; what is left then, the next start sweeps."""
+_log = logging.getLogger("faas")
 _PIPE_BYTES = 1 << 20
 _LOG = "/run/faas/log"
 
@@ -149,8 +151,8 @@ class DockerSandbox:
         try:
             if self.container:
                 await engine.remove_container(self.container)
-        except Exception:
-            pass  # no engine, no container; should it come back, the next sweep finds it by its label
+        except Exception:  # the engine is away: when it is back, or at the next start, it is found by its label
+            self._backend.unremoved.add(self.name)
         if self.meter is not None:
             self.meter.close()
         self._backend.forget(self)
@@ -213,6 +215,8 @@ class DockerBackend:
         self._shared: dict[str, str] = {}
         self._sampled: set[DockerSandbox] = set()
         self._closed = False
+        self.unremoved: set[str] = set()
+        """Names of containers that the engine did not remove when told to."""
 
     async def open(self, progress: Progress) -> None:
         await self.engine.open()
@@ -266,6 +270,11 @@ class DockerBackend:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await asyncio.gather(*ending)
+            if self.unremoved:
+                _log.warning(
+                    "the Docker engine does not answer, so %s may still be there: `faas clean` or the next start, "
+                    "once it does, removes them", ", ".join(sorted(self.unremoved)),
+                )  # fmt: skip
             if hasattr(self, "_networks"):
                 await self._networks.aclose()
                 await self._deaths.aclose()
@@ -441,6 +450,7 @@ class DockerBackend:
             for container in there:
                 if known.isdisjoint(name.lstrip("/") for name in container["Names"]):
                     await self.engine.remove_container(container["Id"])
+            self.unremoved.clear()
 
     async def _sample(self) -> None:
         """Ask the engine for the counters of those whose files are out of reach."""

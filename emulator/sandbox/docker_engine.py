@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 CONNECTIONS = 16
 """Calls to the daemon in flight at once. It serialises most of a start anyway."""
+
+_log = logging.getLogger("faas")
+_TELL_AFTER, _GIVE_UP_AFTER = 2, 4
+"""Attempts to reach a daemon that has hung up, half a second apart."""
 
 _LOST = Exit(status=None, signal=int(signal.SIGKILL))
 
@@ -230,6 +235,8 @@ class Deaths:
             try:
                 if self._stream is None:
                     self._stream = self._subscribe(seen)
+                    if failures >= _TELL_AFTER:
+                        _log.warning("the Docker engine at %s is back", self._engine.url)
                     failures = 0
                     waiting = list(self._awaited)  # before asking: one made after that is not in the answer
                     self._settle(waiting, self._alive())
@@ -241,7 +248,9 @@ class Deaths:
                 # The daemon hung up: it stops, or stopped long ago.
                 failures += 1
             self._stream = None
-            if failures == 4:
+            if failures == _TELL_AFTER and not self._closed.is_set():
+                _log.warning("%s; waiting for it, its instances will be given up", _no_engine(self._engine.url))
+            if failures == _GIVE_UP_AFTER:
                 self._settle(list(self._awaited), set())
             self._closed.wait(0.05 if failures == 0 else 0.5)
 

@@ -91,10 +91,28 @@ def test_an_engine_that_vanishes_is_named_and_works_again_when_it_is_back(
         while cloud.admin("GET", "/_faas/instances").json()["instances"]:
             assert time.monotonic() < end
             time.sleep(0.2)
-        said = [line for line in cloud.output[before:] if "engine" in line]
-        assert len(said) <= 6, said
+        said = [line for line in cloud.output[before:] if "Docker engine" in line]
+        assert len(said) == 2, said
+        assert f"no Docker engine answers at {engine.url}: start it" in said[0]
+        assert said[1].endswith("is back")
         assert not any("Traceback" in line for line in cloud.output)
     assert _containers(name) == []
+
+
+def test_stopping_while_the_engine_is_away_says_what_is_left_and_the_next_start_removes_it(
+    tmp_path: Path, engine: EngineProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine.url)
+    name = f"left-{os.getpid()}"
+    with _start(tmp_path, name) as cloud:
+        assert cloud.invoke(name, {}).json() == "fine"
+        engine.cut()
+    assert cloud.process.returncode == 0
+    assert any(f"faas-{name}" in line and "the next start" in line for line in cloud.output), cloud.output
+    assert len(_containers(name)) == 1
+    engine.mend()
+    with Cloud.start(tmp_path / "project", home=tmp_path / "home", sandbox="docker"):
+        assert _containers(name) == []
 
 
 def test_instances_lost_while_the_engine_was_away_are_removed_when_it_is_back(
