@@ -29,7 +29,7 @@ LONG_FOR_A_REASON = {
     "sandbox/images.py": "how images are made without a registry",
     "sandbox/launcher.py": "a program of its own, which imports next to nothing",
     "sandbox/namespaces.py": "system calls that Python has no words for",
-    "sandbox/process.py": "one backend and its sandbox",
+    "sandbox/process.py": "one backend: its rung, its launcher, what both say to each other",
     "runtimes_node.py": "a whole runtime made without its vendor's build",
 }
 BANNED_SUFFIXES = ("Manager", "Service", "Handler", "Helper", "Util", "Utils", "Impl", "Base")

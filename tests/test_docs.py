@@ -25,8 +25,7 @@ from emulator.doors import admin, gateway
 from emulator.doors.lambda_api import functions, invoke
 from emulator.fleet import fleet, live, logs, runtime_api
 from emulator.http import server
-from emulator.sandbox import docker_limits, launcher, limits
-from emulator.sandbox import process as watch
+from emulator.sandbox import docker_limits, launcher, limits, process, process_tree
 from emulator.sandbox.cgroups import Layout
 from emulator.sandbox.protocol import Enforcement
 from emulator.telemetry import journal, metrics
@@ -280,8 +279,8 @@ def test_limits_are_what_the_sandboxes_say() -> None:
         ("architecture", f"{hold.PATIENCE * 1000:g} ms"),
         ("limits", f"{live.INIT_LIMIT:g} s"),
         ("limits", f"{launcher.USERS} users"),
-        ("limits", f"{watch.WATCH_INTERVAL * 1000:g} ms"),
-        ("limits", f"memory/{watch.FULL_CORE_MB} of a core"),
+        ("limits", f"{process.WATCH_INTERVAL * 1000:g} ms"),
+        ("limits", f"memory/{process_tree.FULL_CORE_MB} of a core"),
         ("limits", f"{runtime_api.MAX_RESPONSE:,} bytes"),
         ("limits", f"{invoke.PAYLOAD_LIMIT:,} bytes"),
         ("limits", f"{gateway.PAYLOAD_LIMIT >> 20} MiB"),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from emulator.config import Project, Settings, unenforced
 from emulator.core.model import Version
@@ -61,10 +61,12 @@ class Cloud:
         ]
 
 
-def _write(text: str) -> None:
+def write_safely(text: str, to: TextIO | None = None) -> None:
+    """To stdout, or ``to``; it does not matter if nobody reads it any more."""
+    stream = to or sys.stdout
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream.write(text)
+        stream.flush()
     except (BrokenPipeError, ValueError, BlockingIOError):
         pass  # whoever read our output has gone; the functions go on
 
@@ -75,7 +77,7 @@ async def start(
     project: Project,
     *,
     progress: Progress = lambda line: None,
-    write: Callable[[str], object] = _write,
+    write: Callable[[str], object] = write_safely,
 ) -> AsyncIterator[Cloud]:
     """Start everything; ready when this yields. Raises StartFailed. Stopping is the reverse order."""
     async with AsyncExitStack() as stack:
@@ -121,7 +123,12 @@ async def _build(
     invoker = Invoker(functions, fleet, region=settings.region, account=settings.account)
     deployment = Deployment(functions, fleet, backend, home=settings.home, progress=progress)
     reload = Reload(project, deployment, progress, account_concurrency=settings.account_concurrency)
-    warnings = [*project.warnings, *unenforced(project, backend.enforcement(), sandbox=backend.name)]
+    warnings = unenforced(project, backend.enforcement(), sandbox=backend.name)
+    if settings.cpu_limit:
+        for item in backend.enforcement():
+            if item.limit == "cpu" and not item.enforced:
+                where = f"the {backend.name} sandbox here"
+                warnings.append(f"cpu_limit has no effect in {where}: {item.how} ({item.remedy})")
     warnings += await deployment.deploy_all(project.functions)
     if settings.strict and warnings:
         raise StartFailed("refused, because --strict is on:\n" + "\n".join(f"  {w}" for w in warnings))

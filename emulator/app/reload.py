@@ -66,7 +66,8 @@ class Reload:
     async def _deploy(self, config: FunctionConfig) -> None:
         problem = await self._deployment.deploy(config)
         if problem is not None:
-            self._progress(f"not taken over, the old revision goes on: {problem}")
+            known = config.name in self._deployment.configured
+            self._progress(f"not taken over{', the old revision goes on' if known else ''}: {problem}")
 
 
 def router_of(project: Project) -> Router:

@@ -13,7 +13,7 @@ from typing import Any
 
 from emulator.config import Project, Settings
 
-from .cloud import Cloud, StartFailed, start
+from .cloud import Cloud, StartFailed, start, write_safely
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
@@ -75,24 +75,25 @@ async def _until(stop: asyncio.Event, ready: asyncio.Event, settings: Settings, 
 
 
 def _announce(cloud: Cloud) -> None:
+    """Warnings, then what there is; in one write, since whoever waits for it may go right after."""
     for warning in cloud.warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
-    out = sys.stderr if cloud.settings.log_format == "json" else sys.stdout
     functions = sorted(cloud.invoker.functions.all(), key=lambda v: v.function)
-    print(f"sandbox: {cloud.backend.name}: {cloud.backend.description}", file=out)
+    lines = [f"sandbox: {cloud.backend.name}: {cloud.backend.description}"]
     if functions:
-        print("functions:", file=out)
+        lines.append("functions:")
         width = max(len(v.function) for v in functions)
         for version in functions:
-            urls = cloud.routes_of(version.function)
-            print(f"  {version.function:<{width}}  {version.runtime:<16} {urls[0] if urls else '(no route)'}", file=out)
-            for url in urls[1:]:
-                print(f"  {'':<{width}}  {'':<16} {url}", file=out)
-    print(
+            first, *more = cloud.routes_of(version.function) or ["(no route)"]
+            lines.append(f"  {version.function:<{width}}  {version.runtime:<16} {first}")
+            lines += [f"  {'':<{width}}  {'':<16} {url}" for url in more]
+    lines.append(
         f"ready: api {cloud.api_url} gateway {cloud.gateway_url} sandbox {cloud.backend.name} "
-        f"({len(functions)} function{'s' * (len(functions) != 1)})", file=out,
+        f"({len(functions)} function{'s' * (len(functions) != 1)})"
     )
-    print(f"try:   {_first_call(cloud)}", file=out, flush=True)
+    lines.append(f"try:   {_first_call(cloud)}")
+    # With --log-format json, stdout is for machines.
+    write_safely("\n".join([*lines, ""]), sys.stderr if cloud.settings.log_format == "json" else sys.stdout)
 
 
 def _first_call(cloud: Cloud) -> str:

@@ -70,5 +70,5 @@ def reset(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(answer)
     else:
-        print(f"evicted {count(answer['evicted'], 'instance')}; queues and counters are empty")
+        print(f"evicted {count(answer['evicted'], 'instance')}; counters and logs are empty")
     return 0

@@ -135,7 +135,7 @@ def _add_instances(add: Callable[..., argparse.ArgumentParser]) -> None:
     prewarm = _add_client(add("prewarm", "start instances before anyone asks", "instances"))
     prewarm.add_argument("name", metavar="NAME")
     prewarm.add_argument("-n", "--count", type=int, default=1, metavar="N", help="how many (default: 1)")
-    _add_client(add("reset", "stop all instances and forget queues and counters", "instances"))
+    _add_client(add("reset", "stop all instances and forget counters and logs", "instances"))
 
 
 def _add_machine(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -164,7 +164,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         ("--account", "NUMBER", "account number (000000000000)"),
         ("--region", "NAME", "region (us-east-1)"),
         ("--account-concurrency", "N", "invocations at a time in the account (1000)"),
-        ("--memory-capacity", "MB", "memory for all instances together (most of the machine's)"),
+        ("--memory-capacity", "MB", "memory sizes of all instances together (no bound)"),
         ("--parallel-starts", "N", "instances that may be starting at a time (32)"),
     ):
         parser.add_argument(flag, metavar=name, help=text)

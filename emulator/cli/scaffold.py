@@ -24,7 +24,7 @@ def new(arguments: argparse.Namespace) -> int:
     name, runtime = arguments.name, arguments.runtime
     if not re.fullmatch(NAME, name):
         return _refuse(f"NAME: expected 1 to 64 letters, digits, - and _, found {name!r}", USAGE)
-    if runtime not in RUNTIMES:
+    if runtime not in (*RUNTIMES, "python3"):
         hint = suggest(runtime, list(RUNTIMES)) or f"known: {', '.join(RUNTIMES)}"
         return _refuse(f"--runtime: expected a runtime, found {runtime!r} ({hint})", USAGE)
     folder, file = Path(name), Path(_FILE)

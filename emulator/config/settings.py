@@ -34,7 +34,7 @@ class Settings:
     region: str = "us-east-1"
     account_concurrency: int = 1000
     memory_capacity: int | None = None
-    """MB for all instances together. None: most of the machine's memory."""
+    """MB that all instances together may be configured with. None: no bound."""
     parallel_starts: int = 32
     """Instances that may be starting at the same time."""
     cpu_limit: bool = False

@@ -527,7 +527,11 @@ class LiveInstance:
         except ValueError:
             at = now
         # A sandbox with a clock of its own (another kernel) stamps what we can't compare.
-        self.stamps.user_init = at if self.stamps.began <= at <= now else now
+        stamps = self.stamps
+        stamps.user_init = at if stamps.began <= at <= now else now
+        # A busy engine says late that the container has started: its process was there by now.
+        stamps.process = min(stamps.process, stamps.user_init)
+        stamps.sandbox = min(stamps.sandbox, stamps.process)
 
     def _log(self, text: str, invocation: Invocation | None = None) -> None:
         invocation = invocation or self.invocation

@@ -5,7 +5,6 @@ It knows functions and faults, not instances.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -96,14 +95,3 @@ class Invoker:
     async def _warm_first(self, invocation: Invocation) -> None:
         await self._fleet.prewarm(invocation.version, 1)
         self._fleet.submit(invocation)
-
-    async def call(self, version: Version, payload: bytes, *, start: StartWish = "any") -> Outcome:
-        """The same for those who can wait."""
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Outcome) -> None:
-            if not answer.done():
-                answer.set_result(outcome)
-
-        self.invoke(version, payload, done, start=start)
-        return await answer

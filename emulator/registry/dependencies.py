@@ -8,7 +8,7 @@ project home nor a change of the function's own code installs again.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.machinery
 import json
 import platform
 import re
@@ -54,7 +54,7 @@ def _python(requirements: Path, runtime: str, cache: Path, progress: Progress) -
     def command(target: Path) -> list[str]:
         common = ["--target", str(target), "-r", str(requirements.absolute())]
         here = version == f"{sys.version_info.major}.{sys.version_info.minor}"
-        if importlib.util.find_spec("pip"):
+        if importlib.machinery.PathFinder.find_spec("pip"):
             other = [] if here else ["--python-version", version, "--only-binary=:all:"]
             return [
                 sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from emulator.sandbox.cgroups import Layout
 from emulator.sandbox.protocol import Enforcement
 
@@ -15,8 +17,10 @@ def describe(rung: str, layout: Layout, cpu_limit: bool, networks: bool) -> tupl
     rows: list[Enforcement] = []
     if layout.has("memory"):
         rows.append(Enforcement("memory", True, f"{version}, no swap on top; /tmp counts as memory"))
-    else:
+    elif sys.platform == "linux":
         rows.append(Enforcement("memory", True, "resident size looked at every 50 ms; over it: killed"))
+    else:
+        rows.append(Enforcement("memory", False, "not watched on this platform", "use Docker"))
     if cpu_limit and layout.has("cpu"):
         rows.append(Enforcement("cpu", True, "quota of memory/1769 of a core, after init"))
     elif layout.has("cpu"):

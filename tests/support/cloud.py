@@ -60,6 +60,7 @@ class Cloud:
             errors="replace",
         )
         cloud = cls(process)
+        RUNNING.append(cloud)
         settled = threading.Event()  # ready, or ended
         cloud._reader = threading.Thread(target=cloud._read, args=(settled,), daemon=True)
         cloud._reader.start()
@@ -104,6 +105,7 @@ class Cloud:
 
     def stop(self, *, timeout: float = 20.0) -> int:
         """Ends it as Ctrl-C does; its exit status."""
+        RUNNING[:] = [each for each in RUNNING if each is not self]
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
@@ -148,6 +150,10 @@ class Cloud:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, _lower(error.headers), error.read())
+
+
+RUNNING: list[Cloud] = []
+"""Started and not stopped yet, for those who clean up after a test that failed."""
 
 
 def _lower(headers: Any) -> dict[str, str]:
