@@ -100,6 +100,7 @@ class LiveInstance:
         self.stalled = False
         """Counted as free, but did not ask for its next event within the grace."""
         self._gone = False
+        self._sandbox_name = ""
 
     def __repr__(self) -> str:
         return f"<LiveInstance {self.name} {self.phase.value}>"
@@ -128,8 +129,11 @@ class LiveInstance:
                     listener.socket.close()
                     return
                 self._server = await self._loop.create_server(lambda: RuntimeApi(self), sock=listener.socket)
+                self._sandbox_name = (
+                    f"faas-{self.version.function[:24].lower().replace('_', '-')}-{self.id}-{uuid4().hex[:8]}"
+                )
                 spec = LaunchSpec(
-                    name=f"faas-{self.version.function[:24].lower().replace('_', '-')}-{self.id}-{uuid4().hex[:8]}",
+                    name=self._sandbox_name,
                     version=self.version,
                     environ=fleet.environ(self.version, listener.address, self.log_stream),
                 )
@@ -158,7 +162,10 @@ class LiveInstance:
 
     def admits(self, peer: str) -> bool:
         """May a connection from this address speak for the instance?"""
-        expected = self.sandbox.peer if self.sandbox is not None else None
+        if self.sandbox is None:  # it has been started, and the backend's answer is not here yet
+            owns = getattr(self._fleet.backend, "owns", None)
+            return owns is None or bool(owns(self._sandbox_name, peer))
+        expected = self.sandbox.peer
         return expected is None or expected == peer
 
     def _init_timed_out(self) -> None:

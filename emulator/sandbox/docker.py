@@ -22,11 +22,13 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
+import secrets
 import shutil
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,11 +38,12 @@ from emulator.sandbox.docker_engine import Deaths, Engine, engine_status
 from emulator.sandbox.docker_leftovers import sweep, sweep_with
 from emulator.sandbox.docker_limits import FULL_CORE_MB, describe, host_config
 from emulator.sandbox.docker_meter import Layout, Meter
-from emulator.sandbox.docker_network import Networks
+from emulator.sandbox.docker_network import Networks, hardware_address
 from emulator.sandbox.docker_place import (
     LABEL_FUNCTION,
     LABEL_HOME,
     LABEL_INSTANCE,
+    LABEL_OWNER,
     Place,
     find_place,
     home_mark,
@@ -70,6 +73,7 @@ SAMPLE_INTERVAL = 2.0
 """Seconds between looks at containers whose counters only the engine can read."""
 CLOSE_TIMEOUT = 20.0
 """Seconds for killing everything at the end; what is left then, the next start sweeps."""
+_log = logging.getLogger("faas")
 _PIPE_BYTES = 1 << 20
 _LOG = "/run/faas/log"
 
@@ -85,6 +89,9 @@ class DockerSandbox:
         self.created_at = 0.0
         self.started_at = 0.0
         self.peer = None
+        # Ours, so that it can be told who calls before the engine has said which address it gave:
+        # instances have no capabilities, so they can't take another's.
+        self.hardware_address = "02:fa:" + secrets.token_bytes(4).hex(":")
         self.memory = spec.version.memory
         self.ended: asyncio.Future[Exit] | None = None
         self.meter: Meter | None = None
@@ -144,8 +151,8 @@ class DockerSandbox:
         try:
             if self.container:
                 await engine.remove_container(self.container)
-        except Exception:
-            pass  # no engine, no container; should it come back, the next sweep finds it by its label
+        except Exception:  # the engine is away: when it is back, or at the next start, it is found by its label
+            self._backend.unremoved.add(self.name)
         if self.meter is not None:
             self.meter.close()
         self._backend.forget(self)
@@ -208,6 +215,8 @@ class DockerBackend:
         self._shared: dict[str, str] = {}
         self._sampled: set[DockerSandbox] = set()
         self._closed = False
+        self.unremoved: set[str] = set()
+        """Names of containers that the engine did not remove when told to."""
 
     async def open(self, progress: Progress) -> None:
         await self.engine.open()
@@ -228,7 +237,8 @@ class DockerBackend:
         self._images = Images(api, cache=cache_folder())
         self._layout = Layout.of(engine.info)
         self._networks = Networks(engine, self._place, self._labels)
-        self._deaths = Deaths(engine, f"{LABEL_HOME}={self._labels[LABEL_HOME]}")
+        ours = {name: self._labels[name] for name in (LABEL_HOME, LABEL_OWNER)}
+        self._deaths = Deaths(engine, ours, lambda: self._spawn(self._remove_strays()))
         try:
             await self._networks.open()
             if self._networks.desktop:
@@ -260,6 +270,11 @@ class DockerBackend:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await asyncio.gather(*ending)
+            if self.unremoved:
+                _log.warning(
+                    "the Docker engine does not answer, so %s may still be there: `faas clean` or the next start, "
+                    "once it does, removes them", ", ".join(sorted(self.unremoved)),
+                )  # fmt: skip
             if hasattr(self, "_networks"):
                 await self._networks.aclose()
                 await self._deaths.aclose()
@@ -320,11 +335,21 @@ class DockerBackend:
 
     def is_instance(self, address: str) -> bool:
         """Is this the address of a living instance? Doors meant for people may refuse it."""
-        return any(each.peer == address for each in self._alive)
+        return any(each.peer == address for each in self._alive) or self._is_starting(address, self._alive)
+
+    def owns(self, name: str, address: str) -> bool:
+        """Does this address belong to the instance of that name, which may still be starting?"""
+        named = [each for each in self._alive if each.name == name]
+        return any(each.peer == address for each in named) or self._is_starting(address, named)
+
+    def _is_starting(self, address: str, among: Iterable[DockerSandbox]) -> bool:
+        """Is it one of those whose address the engine has yet to tell?"""
+        starting = {each.hardware_address for each in among if each.peer is None}
+        return bool(starting) and hardware_address(address) in starting
 
     def enforcement(self) -> tuple[Enforcement, ...]:
         return describe(
-            cpu_limit=self.cpu_limit, isolated=self._networks.isolated, files=not self._place.container
+            cpu_limit=self.cpu_limit, isolated=self._networks.isolated, files=Meter.reaches()
         )
 
     # -- launching ----------------------------------------------------------
@@ -363,7 +388,7 @@ class DockerBackend:
             await engine.call(engine.api.start, sandbox.container)
             sandbox.started_at = time.monotonic()
             sandbox.meter = Meter(self._layout, sandbox.container)
-            if self._place.container is not None or not sandbox.meter.open():
+            if not sandbox.meter.open():
                 self._sampled.add(sandbox)
             facts = await engine.call(engine.api.inspect_container, sandbox.container)
             networks: Mapping[str, Any] = facts["NetworkSettings"]["Networks"]
@@ -390,6 +415,7 @@ class DockerBackend:
         command = runtime.command or (_bootstrap_of(version),)
         return {
             "Image": image,
+            **self._networks.endpoint(version.network, sandbox.hardware_address),
             "User": USER,
             "WorkingDir": "/var/task",
             "Env": [f"{name}={value}" for name, value in environ.items()],
@@ -414,6 +440,17 @@ class DockerBackend:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _remove_strays(self) -> None:
+        """The engine was away: what it would not remove meanwhile is ours to remove now."""
+        with contextlib.suppress(Exception):  # away again: at its next return
+            label = f"{LABEL_OWNER}={self._labels[LABEL_OWNER]}"
+            there = await self.engine.call(self.engine.api.containers, all=True, filters={"label": label})
+            known = {sandbox.name for sandbox in self._alive}  # by name: an id comes with the engine's answer only
+            for container in there:
+                if known.isdisjoint(name.lstrip("/") for name in container["Names"]):
+                    await self.engine.remove_container(container["Id"])
+            self.unremoved.clear()
 
     async def _sample(self) -> None:
         """Ask the engine for the counters of those whose files are out of reach."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 CONNECTIONS = 16
 """Calls to the daemon in flight at once. It serialises most of a start anyway."""
+
+_log = logging.getLogger("faas")
+_TELL_AFTER, _GIVE_UP_AFTER = 2, 4
+"""Attempts to reach a daemon that has hung up, half a second apart."""
 
 _LOST = Exit(status=None, signal=int(signal.SIGKILL))
 
@@ -60,17 +65,14 @@ def _no_permission(path: str) -> str:
 async def engine_status(url: str | None = None) -> str | None:
     """None when an engine answers, else one line: why not, and the remedy.
 
-    Cheap: without a socket it costs a ``stat``; docker-py is not imported.
+    Cheap: without a socket it costs a refused connection; docker-py is not imported.
     """
     url = url or engine_url()
     if not url.startswith("unix://"):
         host, _, port = url.partition("://")[2].rstrip("/").partition(":")
         opening = asyncio.open_connection(host, int(port or 2375))
     else:
-        path = url.removeprefix("unix://")
-        if not Path(path).exists():
-            return _no_engine(url)
-        opening = asyncio.open_unix_connection(path)
+        opening = asyncio.open_unix_connection(url.removeprefix("unix://"))
     try:
         async with asyncio.timeout(2):
             reader, writer = await opening
@@ -181,9 +183,11 @@ class Engine:
 class Deaths:
     """How containers with a label end, from one event stream in one thread."""
 
-    def __init__(self, engine: Engine, label: str) -> None:
+    def __init__(self, engine: Engine, labels: Mapping[str, str], on_return: Callable[[], object]) -> None:
+        """``on_return`` is called on the loop when the daemon is back after it was away."""
         self._engine = engine
-        self._label = label
+        self._labels = [f"{name}={value}" for name, value in labels.items()]
+        self._on_return = on_return
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[str, asyncio.Future[Exit]] = {}
         self._out_of_memory: set[str] = set()
@@ -214,7 +218,7 @@ class Deaths:
             await self._engine.call(self._thread.join, 2)
 
     def _subscribe(self, since: float | None) -> Any:
-        filters = {"label": self._label, "event": ["die", "oom"], "type": "container"}
+        filters = {"label": self._labels, "event": ["die", "oom"], "type": "container"}
         return self._engine.api.events(filters=filters, decode=True, since=since)
 
     def _hang_up(self) -> None:
@@ -231,8 +235,12 @@ class Deaths:
             try:
                 if self._stream is None:
                     self._stream = self._subscribe(seen)
+                    if failures >= _TELL_AFTER:
+                        _log.warning("the Docker engine at %s is back", self._engine.url)
                     failures = 0
-                    self._settle(self._running())
+                    waiting = list(self._awaited)  # before asking: one made after that is not in the answer
+                    self._settle(waiting, self._alive())
+                    self._on_loop(self._on_return)
                 for event in self._stream:
                     seen = event["timeNano"] / 1e9
                     self._tell(event)
@@ -240,8 +248,10 @@ class Deaths:
                 # The daemon hung up: it stops, or stopped long ago.
                 failures += 1
             self._stream = None
-            if failures == 4:
-                self._settle(set())
+            if failures == _TELL_AFTER and not self._closed.is_set():
+                _log.warning("%s; waiting for it, its instances will be given up", _no_engine(self._engine.url))
+            if failures == _GIVE_UP_AFTER:
+                self._settle(list(self._awaited), set())
             self._closed.wait(0.05 if failures == 0 else 0.5)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
@@ -255,20 +265,16 @@ class Deaths:
         else:
             self._resolve(container, exit_of(code, out_of_memory=container in self._out_of_memory))
 
-    def _running(self) -> set[str]:
-        found = self._engine.api.containers(filters={"label": self._label})
-        return {container["Id"] for container in found}
+    def _alive(self) -> set[str]:
+        """Those that run or may yet be started."""
+        found = self._engine.api.containers(all=True, filters={"label": self._labels})
+        return {each["Id"] for each in found if each["State"] not in ("exited", "removing", "dead")}
 
-    def _settle(self, running: set[str]) -> None:
+    def _settle(self, waiting: list[str], alive: set[str]) -> None:
         """After a gap in the stream: who is not there any more has died in it."""
-
-        def settle(known: list[str]) -> None:
-            for container in known:
-                if container not in running:
-                    self._resolve(container, _LOST)
-
-        # Taken on the loop, so that one being started in this moment is left alone.
-        self._on_loop(lambda: settle([c for c, end in self._awaited.items() if not end.done()]))
+        for container in waiting:
+            if container not in alive:
+                self._on_loop(self._resolve, container, _LOST)
 
     def _resolve(self, container: str, exit: Exit) -> None:
         end = self._awaited.get(container)

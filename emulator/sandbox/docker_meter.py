@@ -2,8 +2,8 @@
 
 Reading three counters costs some microseconds, asking the engine some
 milliseconds; writing the freezer 0.1 ms, asking the engine 11. Where the
-files are out of reach (Docker Desktop, the emulator in a container) the
-engine is asked instead.
+files are out of reach (a remote engine, a container without the host's
+cgroups) the engine is asked instead.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator.sandbox.docker_place import in_container
 from emulator.sandbox.protocol import Usage
 
-ROOT = Path("/sys/fs/cgroup")
+ROOT = Path(os.environ.get("FAAS_CGROUPS") or "/sys/fs/cgroup")
+"""In a container (compose) the host's are mounted elsewhere: our own hide them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Meter:
         self._last = Usage(None, None, None)
         self.sampled = self._last
         """What the engine last said, where the files can't be read."""
+
+    @staticmethod
+    def reaches() -> bool:
+        """Are the counters of containers likely to be readable from here?"""
+        return "FAAS_CGROUPS" in os.environ or not in_container()
 
     def open(self) -> bool:
         """Once the container runs. False when its files can't be read from here."""

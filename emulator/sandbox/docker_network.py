@@ -22,6 +22,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from emulator.core.model import Network
@@ -106,6 +107,14 @@ class Networks:
     def name(self, network: Network) -> str:
         return self._names[network]
 
+    def endpoint(self, network: Network, hardware_address: str) -> dict[str, Any]:
+        """The part of a container's configuration that gives it this hardware address."""
+        address = {"MacAddress": hardware_address}
+        version = tuple(map(int, self._engine.api._version.split(".")))
+        if version < (1, 44):
+            return address
+        return {"NetworkingConfig": {"EndpointsConfig": {self._names[network]: address}}}
+
     def environ(self, network: Network, environ: Mapping[str, str]) -> Mapping[str, str]:
         """The Runtime API's address as this network sees it."""
         if network != "none" or not self._internal_address:
@@ -153,6 +162,16 @@ class Networks:
             with contextlib.suppress(Exception):
                 await self._engine.call(self._engine.api.remove_network, network)
             del self._made[name]
+
+
+def hardware_address(address: str) -> str:
+    """Whose interface has this address in a network of ours, as the kernel knows it; empty: unknown."""
+    try:
+        table = Path("/proc/net/arp").read_text()
+    except OSError:
+        return ""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return next((row[3].lower() for row in rows if len(row) > 3 and row[0] == address), "")
 
 
 def _is_ours(address: str) -> bool:

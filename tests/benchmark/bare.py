@@ -3,7 +3,7 @@
 ``bare.py starlette FOLDER``  uvicorn + starlette around the handler, in process.
 ``bare.py exchange FOLDER``   a blocking Runtime API server and one real awslambdaric, back to back.
 ``bare.py spawn FOLDER``      spawn awslambdaric until its first ``GET next`` reaches a bound port.
-``bare.py docker FOLDER IMAGE``  the same with ``docker create`` + ``start`` through the SDK.
+``bare.py docker FILE``       the same with ``create`` + ``start`` through the SDK, of a container as FILE describes.
 
 The last three print one JSON object with milliseconds; the first serves until SIGTERM.
 """
@@ -15,10 +15,13 @@ import importlib
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 ROUTE = "/2015-03-31/functions/{name}/invocations"
@@ -168,37 +171,52 @@ def spawn(folder: str) -> dict[str, float]:
     return {"ms": took * 1000}
 
 
-def docker(folder: str, image: str) -> dict[str, float]:
-    """Create + start to the first ``next``, with the mounts and limits an instance gets, on a bridge."""
+def docker(instance: str) -> dict[str, float]:
+    """Create + start to the first ``next`` of a container like one of ours: image, mounts, limits, command.
+
+    ``instance`` is a file with what the engine says of ours (``docker inspect``).
+    """
     import docker as sdk
 
-    client = sdk.from_env()
-    network = client.networks.create(f"faas-bench-{os.getpid()}", driver="bridge")
+    like = json.loads(Path(instance).read_text())
+    api = sdk.APIClient(version="auto")
+    name = f"faas-bench-{os.getpid()}"
+    options = {"com.docker.network.bridge.enable_icc": "false"}
+    network = api.create_network(name, driver="bridge", options=options, labels={"faas-bench": "1"})["Id"]
+    folder = tempfile.mkdtemp(prefix="faas-bench-log-")
+    log = os.path.join(folder, "log")
+    os.mkfifo(log)
+    os.chmod(log, 0o622)
+    output = os.open(log, os.O_RDWR | os.O_NONBLOCK)
     try:
-        gateway = client.api.inspect_network(network.id)["IPAM"]["Config"][0]["Gateway"]
+        gateway = api.inspect_network(network)["IPAM"]["Config"][0]["Gateway"]
         with socket.create_server((gateway, 0)) as listener:
             address = f"{gateway}:{listener.getsockname()[1]}"
+            config, host = like["Config"], like["HostConfig"]
+            wanted = ("Image", "User", "WorkingDir", "Entrypoint", "Cmd")
+            body = {key: config[key] for key in wanted} | {
+                "Env": [each for each in config["Env"] if not each.startswith("AWS_LAMBDA_RUNTIME_API=")]
+                + [f"AWS_LAMBDA_RUNTIME_API={address}"],
+                "Labels": {"faas-bench": "1"},
+                "HostConfig": host | {
+                    "NetworkMode": name,
+                    "Binds": [f"{log}:/run/faas/log" if ":/run/faas/log" in bind else bind for bind in host["Binds"]],
+                },
+            }
             begun = time.perf_counter()
-            container = client.containers.create(
-                image,
-                environment={**environ("/var/task", 0), "AWS_LAMBDA_RUNTIME_API": address,
-                             "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin:/bin", "_HANDLER": "app.handler"},
-                volumes={folder: {"bind": "/var/task", "mode": "ro"}},
-                tmpfs={"/tmp": "size=512m,mode=1777"},
-                read_only=True, mem_limit="1769m", memswap_limit="1769m", pids_limit=1024,
-                cap_drop=["ALL"], security_opt=["no-new-privileges"], network=network.name,
-                labels={"faas-bench": "1"},
-            )
+            container = api.create_container_from_config(body, name)["Id"]
             try:
-                container.start()
+                api.start(container)
                 with accept(listener) as connection:
                     read(connection)
                     took = time.perf_counter() - begun
             finally:
-                container.remove(force=True)
+                api.remove_container(container, force=True)
     finally:
-        network.remove()
-        client.close()
+        os.close(output)
+        shutil.rmtree(folder)
+        api.remove_network(network)
+        api.close()
     return {"ms": took * 1000}
 
 
@@ -206,7 +224,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["starlette", "exchange", "spawn", "docker"])
     parser.add_argument("folder")
-    parser.add_argument("image", nargs="?", default="")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--size", type=int, default=0)
     options = parser.parse_args()
@@ -218,7 +235,7 @@ def main() -> None:
     elif options.what == "spawn":
         print(json.dumps(spawn(folder)))
     else:
-        print(json.dumps(docker(folder, options.image)))
+        print(json.dumps(docker(folder)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from . import proc
@@ -141,23 +142,20 @@ def docker(bench: Bench, report: Report, plan: Plan) -> None:
     part = "cold start, Docker"
     if not shutil.which("docker"):
         return report.note(f"{part}: skipped, there is no docker command")
-    listed = subprocess.run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
-                            capture_output=True, text=True, check=False)
-    if listed.returncode:
-        return report.note(f"{part}: skipped, no engine answers: {listed.stderr.strip()[:200]}")
-    images = [line for line in listed.stdout.split() if "faas-emulator" in line and "python" in line]
-    if not images:
-        return report.note(f"{part}: skipped, no faas-emulator image for python is there (make images)")
+    engine = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    if engine.returncode:
+        return report.note(f"{part}: skipped, no engine answers: {engine.stderr.strip()[:200]}")
     if not plan.ours:
         return report.note(f"{part}: skipped, only floors are measured")
-    image = sorted(images)[0]
-    report.note(f"{part}: by hand with {image}")
     bench.sandbox, before = "docker", bench.sandbox
     try:
         ours = bench.ours()
     finally:
         bench.sandbox = before
     post(ours.url())
+    like = bench.folder / "instance.json"
+    image = _describe_instance(bench, like)
+    report.note(f"{part}: by hand with the same image ({image}), mounts, limits and kind of network")
     for number in range(plan.rounds):
         for subject in plan.turn(number, ["ours", "by hand"]):
             if subject == "ours":
@@ -167,7 +165,21 @@ def docker(bench: Bench, report: Report, plan: Plan) -> None:
                 evict(ours, "echo")
             else:
                 report.count(part, "by hand", 1, 0)
-                report.add(part, "ms", "by hand", program("bare.py", "docker", bench.code, image)["ms"])
+                report.add(part, "ms", "by hand", program("bare.py", "docker", like)["ms"])
+
+
+def _describe_instance(bench: Bench, file: Path) -> str:
+    """What the engine says of a living instance of ours, into ``file``; its image."""
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
+
+    for each in ask("ps", "-q", "--filter", "label=faas-emulator.function=echo").split():
+        facts = json.loads(ask("inspect", each))[0]
+        if any(bind.startswith(str(bench.folder)) for bind in facts["HostConfig"]["Binds"]):
+            file.write_text(json.dumps(facts))
+            return str(facts["Config"]["Image"])
+    raise RuntimeError("no container of ours runs the function echo")
 
 
 def burst(bench: Bench, report: Report, plan: Plan) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+DASHBOARD = ROOT / "docs/observability/grafana/dashboards/cold-starts.json"
 FAAS = """
 [defaults]
 runtime = "python3"
@@ -41,6 +42,11 @@ handler = "index.handler"
 code = "code"
 timeout = 60
 
+[functions.single]
+code = "code"
+timeout = 1
+reserved_concurrency = 1
+
 [[routes]]
 route = "GET /hello"
 function = "hello"
@@ -49,6 +55,8 @@ APP = """
 import os, time, urllib.error, urllib.request
 
 def handler(event, context):
+    if "mb" in event:
+        bytearray(event["mb"] << 20)[::4096] = b"x" * (event["mb"] << 8)
     if "sleep" in event:
         time.sleep(event["sleep"])
     if "url" in event:
@@ -66,9 +74,6 @@ services:
     init: true
     command: [python3, -m, http.server, "8000", --directory, /srv]
     networks: [functions]
-  prometheus:
-    image: faas-emulator/prometheus
-    ports: []
 """
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -86,6 +91,7 @@ class Compose:
         self._command = ["docker-compose", "-p", self.project, "-f", "docker-compose.yml", "-f", str(override)]
         self.environ = os.environ | {
             "FAAS_FUNCTIONS": str(folder), "FAAS_PORT": str(self.ports[0]), "FAAS_API_PORT": str(self.ports[1]),
+            "PROMETHEUS_IMAGE": "faas-emulator/prometheus", "PROMETHEUS_PORT": "0",
         }  # fmt: skip
 
     def run(self, *arguments: str) -> str:
@@ -163,6 +169,46 @@ def test_an_edited_file_is_taken_over(compose: Compose) -> None:
     while (answer := compose.invoke("hello", {}))[0] != {"hello": "again"}:
         assert time.monotonic() < end, answer
         time.sleep(0.1)
+
+
+def test_prometheus_has_data_for_every_panel_of_the_dashboard(compose: Compose) -> None:
+    if not _done(["docker", "images", "-q", "faas-emulator/prometheus"]):
+        _done(["sh", "runtimes/base/prometheus.sh"])
+    compose.run("--profile", "observability", "up", "-d", "prometheus")
+    compose.invoke("hello", {"mb": 500})  # out of memory
+    compose.invoke("single", {})
+    timing_out = threading.Thread(target=_quietly, args=(compose, "single", {"sleep": 9}))
+    timing_out.start()
+    time.sleep(0.3)
+    _quietly(compose, "single", {})  # throttled
+    timing_out.join()
+    wanted = {
+        target["expr"].replace("$function", ".*"): panel["title"]
+        for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]
+    }  # fmt: skip
+    end = time.monotonic() + 40
+    while True:
+        answers = _queries(compose, list(wanted))
+        empty = [f"{wanted[query]}: {query}" for query, rows in answers.items() if not rows or "NaN" in rows]
+        if not empty:
+            return
+        assert time.monotonic() < end, "\n".join(empty)
+        time.sleep(1)
+
+
+def _queries(compose: Compose, queries: list[str]) -> dict[str, list[str]]:
+    """Values by query, as Prometheus in its container answers; it has no shell of ours to ask from."""
+    script = (
+        "import sys, json, urllib.request as u, urllib.parse as p\n"
+        "ask = lambda q: json.load(u.urlopen('http://prometheus:9090/api/v1/query?' + p.urlencode({'query': q})))\n"
+        "print(json.dumps({q: [r['value'][1] for r in ask(q)['data']['result']] for q in json.loads(sys.argv[1])}))"
+    )
+    try:
+        answer = compose.run("exec", "-T", "neighbour", "python3", "-c", script, json.dumps(queries))
+    except AssertionError:
+        return {query: [] for query in queries}  # it is still starting
+    values: dict[str, list[str]] = json.loads(answer)
+    return values
 
 
 def test_down_while_functions_are_busy_leaves_nothing_in_less_than_ten_seconds(compose: Compose) -> None:
