@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -88,6 +88,51 @@ def encode_response(status: int, headers: str, body: bytes, *, head_only: bool =
     return head.encode("latin-1", "replace") + (b"" if head_only else body)
 
 
+class Head(NamedTuple):
+    """A plain request's head. ``headers`` is shared by requests with the same head: not to be changed."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    length: int
+
+
+_NO_HEAD = Head("", "", "", {}, 0)
+
+
+def read_head(raw: bytes) -> Head | None:
+    """``raw`` ends with the last header's CRLF. None: not plain, or not right; the full reader decides."""
+    if _UNUSUAL.search(raw) is not None:
+        return None
+    lines = raw[:-2].decode("latin-1").split("\r\n")
+    if not "".join(lines).isprintable():
+        return None
+    first = lines[0].split(" ")
+    if (
+        len(first) != 3 or first[2] != "HTTP/1.1" or first[0] not in _METHODS
+        or _TARGET.fullmatch(first[1]) is None
+    ):
+        return None
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if not colon or name in headers or (name not in _names and not _is_token(name)):
+            return None
+        headers[name] = value.strip(" \t")
+    length = 0
+    if "content-length" in headers:
+        text = headers["content-length"]
+        if not (text.isascii() and text.isdigit()) or len(text) > 9:
+            return None
+        length = int(text)
+        if length > FAST_BODY_LIMIT:
+            return None
+    path, _, query = first[1].partition("?")
+    return Head(first[0], path, query, headers, length)
+
+
 class FrontProtocol(HttpToolsProtocol):
     """One client connection. Invariant: at most one request is in work at a time;
     what a client pipelines waits in ``_pending``."""
@@ -104,6 +149,13 @@ class FrontProtocol(HttpToolsProtocol):
         self._head_only = False
         self._half_closed = False
         self._head_bytes = 0
+        self._last_raw = b""
+        self._last_head = _NO_HEAD
+        self._peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._peer = self.client[0] if self.client else ""
 
     def data_received(self, data: bytes) -> None:
         if self._working:
@@ -126,38 +178,20 @@ class FrontProtocol(HttpToolsProtocol):
 
     def _fast(self, data: bytes) -> bool:
         end = data.find(b"\r\n\r\n")
-        if end < 0 or _UNUSUAL.search(data, 0, end + 2) is not None:
+        if end < 0:
             return False
-        lines = data[:end].decode("latin-1").split("\r\n")
-        if not "".join(lines).isprintable():
-            return False
-        first = lines[0].split(" ")
-        if (
-            len(first) != 3 or first[2] != "HTTP/1.1" or first[0] not in _METHODS
-            or _TARGET.fullmatch(first[1]) is None
-        ):
-            return False
-        headers: dict[str, str] = {}
-        for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            name = name.lower()
-            if not colon or name in headers or (name not in _names and not _is_token(name)):
+        raw = data[: end + 2]
+        if raw != self._last_raw:  # clients that keep a connection mostly send the same head again
+            head = read_head(raw)
+            if head is None:
                 return False
-            headers[name] = value.strip(" \t")
-        length = 0
-        if "content-length" in headers:
-            text = headers["content-length"]
-            if not (text.isascii() and text.isdigit()) or len(text) > 9:
-                return False
-            length = int(text)
-            if length > FAST_BODY_LIMIT:
-                return False
-        path, _, query = first[1].partition("?")
+            self._last_raw, self._last_head = raw, head
+        head = self._last_head
         body = data[end + 4 :]
-        client = self.client[0] if self.client else ""
-        request = HttpRequest(first[0], path, query, headers, body, client, self._respond)
+        request = HttpRequest(head.method, head.path, head.query, head.headers, body, self._peer, self._respond)
         if not self._front.accepts(request):
             return False
+        length = head.length
         if len(body) < length:
             self._partial = (request, [body], length - len(body))
             self._raw = data[: end + 4]
