@@ -110,7 +110,7 @@ class Bench:
                 f'[functions.{name}]\nruntime = "python{sys.version_info[0]}.{sys.version_info[1]}"\n'
                 f'handler = "{handler}"\ncode = "code"\nmemory = 128\ntimeout = 60\n\n'
             )
-        text += '[[routes]]\nmethod = "POST"\npath = "/web"\nfunction = "web"\n'
+        text += '[[routes]]\nroute = "POST /web"\nfunction = "web"\n'
         (self.folder / "faas.toml").write_text(text)
         self.running: list[Subject] = []
         self.count = 0
