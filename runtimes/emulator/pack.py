@@ -9,6 +9,7 @@ Run from the project's root, by the Python with the emulator in it: ``python run
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -93,6 +94,7 @@ def pack_seed(functions: Path) -> None:
 def build_image() -> None:
     api = connect(engine_url())
     say(f"building {IMAGE}")
+    before = [image["Id"] for image in api.images(name=IMAGE)]
     lines = api.build(
         path=str(ROOT), dockerfile="runtimes/emulator/Dockerfile", tag=IMAGE, buildargs={"BASE": BASE},
         rm=True, forcerm=True, decode=True,
@@ -100,6 +102,11 @@ def build_image() -> None:
     for line in lines:
         if "error" in line:
             raise BackendUnavailable(f"building {IMAGE} failed: {line['error'].strip()}")
+    now = {image["Id"] for image in api.images(name=IMAGE)}
+    for replaced in before:
+        if replaced not in now:
+            with contextlib.suppress(Exception):  # a container still uses it
+                api.remove_image(replaced)
     print(IMAGE)
 
 

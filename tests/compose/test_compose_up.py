@@ -19,37 +19,31 @@ from typing import Any
 
 import pytest
 
+from tests.support.match import differences
+
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "docs/observability/grafana/dashboards/cold-starts.json"
+SAMPLES = ROOT / "sample_functions"
 FAAS = """
-[defaults]
-runtime = "python3"
-handler = "app.handler"
-
 [functions.hello]
 code = "code"
+handler = "app.handler"
 
 [functions.fetch]
 code = "code"
+handler = "app.handler"
 timeout = 10
-
-[functions.node]
-code = "code"
-runtime = "nodejs20.x"
-handler = "index.handler"
 
 [functions.busy]
 code = "code"
+handler = "app.handler"
 timeout = 60
 
 [functions.single]
 code = "code"
+handler = "app.handler"
 timeout = 1
 reserved_concurrency = 1
-
-[[routes]]
-route = "GET /hello"
-function = "hello"
 """
 APP = """
 import os, time, urllib.error, urllib.request
@@ -115,13 +109,16 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     if shutil.which("docker-compose") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
         why = "docker-compose is not installed, or no engine answers"
         (pytest.fail if os.environ.get("FAAS_REQUIRE_DOCKER") == "1" else pytest.skip)(why)
-    folder = tmp_path_factory.mktemp("project")
-    for path in (folder, *list(folder.parents)[:2]):
+    if shutil.which("go"):
+        _done(["make", "-C", str(SAMPLES)])
+    folder = tmp_path_factory.mktemp("up") / "project"
+    shutil.copytree(SAMPLES, folder, ignore=shutil.ignore_patterns(".faas"))
+    for path in (folder, *list(folder.parents)[:3]):
         path.chmod(0o755)
+    with (folder / "faas.toml").open("a") as file:
+        file.write(FAAS)
     (folder / "code").mkdir()
-    (folder / "faas.toml").write_text(FAAS)
     (folder / "code" / "app.py").write_text(APP)
-    (folder / "code" / "index.mjs").write_text("export const handler = async () => process.version;\n")
     compose = Compose(folder)
     _done([sys.executable, "-m", "emulator.sandbox.images"])
     _done([sys.executable, "runtimes/emulator/pack.py"], os.environ | {"PYTHONPATH": str(ROOT)})
@@ -140,11 +137,16 @@ def test_a_function_is_cold_then_warm_then_cold_when_asked(compose: Compose) -> 
     assert compose.invoke("hello", {}) == ({"hello": "compose"}, "warm")
     assert compose.invoke("hello", {}, X_Faas_Start="cold")[1] == "cold"
     with urllib.request.urlopen(f"http://127.0.0.1:{compose.ports[0]}/hello", timeout=60) as answer:
-        assert json.load(answer) == {"hello": "compose"}
+        assert json.load(answer) == {"message": "Hello, world!"}
 
 
-def test_node_runs_without_a_node_in_the_emulators_container(compose: Compose) -> None:
-    assert compose.invoke("node", {})[0].startswith("v20.")
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in SAMPLES.glob("*/event.json")))
+def test_every_sample_answers_as_expected(compose: Compose, name: str) -> None:
+    if name == "hello-go" and not (SAMPLES / "hello-go" / "hello").exists():
+        pytest.skip("hello-go is not compiled: Go is not installed")
+    expected = json.loads((SAMPLES / name / "expected.json").read_text())
+    answer, _ = compose.invoke(name, json.loads((SAMPLES / name / "event.json").read_text()))
+    assert differences(expected.get("$payload", expected), answer) == []
 
 
 def test_functions_reach_services_by_name_and_the_cloud_but_not_its_admin_api(compose: Compose) -> None:
