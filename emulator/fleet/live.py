@@ -38,6 +38,10 @@ INIT_LIMIT = 10.0
 NEXT_GRACE = 0.05
 """Seconds that an instance which has answered may take to ask for its next
 event while an invocation is already assigned to it."""
+_HOT = 0.002
+"""Seconds: an instance that answered less than this ago is not asked whether it is still there."""
+_PEAK_EVERY = 0.01
+"""Seconds between looks at the peak memory while invocations are shorter than ``_HOT``."""
 _TAIL = 4096
 _unread = bytearray(4)
 """Where the kernel writes how much there is to read; asking is cheaper than a failing read."""
@@ -84,6 +88,7 @@ class LiveInstance:
         self.failure: Failure | None = None
         self.sandbox: Sandbox | None = None
         self.peak: int | None = None
+        self._peak_due = 0.0
         self.counts = fleet.metrics.of(version.function)
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
@@ -91,6 +96,7 @@ class LiveInstance:
         self._delivered = False
         self._start_unlogged = False
         self._deadline = 0.0
+        self._taken_at = 0.0
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
         self._init_timer: asyncio.TimerHandle | None = None
@@ -204,19 +210,31 @@ class LiveInstance:
     def take(self, invocation: Invocation) -> None:
         """An invocation is assigned to this instance."""
         self.invocation = invocation
-        self.idle_since = None
         self._delivered = False
-        if self.phase is Phase.WAITING and self._connection is not None and self._connection.is_alive():
-            self._deliver(invocation)
-            return
+        connection = self._connection
+        if self.phase is Phase.WAITING and connection is not None:
+            rested = self.idle_since is None or self._fleet.clock() - self.idle_since > _HOT
+            if not rested or connection.is_alive():
+                self.idle_since = None
+                self._deliver(invocation)
+                return
+        self.idle_since = None
         # It answered a moment ago and is about to ask again, or it has just died.
-        self._grace_timer = self._loop.call_later(NEXT_GRACE, self._grace_is_over)
+        self._taken_at = self._fleet.clock()
+        if self._grace_timer is None:
+            self._grace_timer = self._loop.call_later(NEXT_GRACE, self._grace_due)
 
-    def _grace_is_over(self) -> None:
+    def _grace_due(self) -> None:
+        """One timer serves many invocations: it is moved on when it comes too early."""
         self._grace_timer = None
-        if self.invocation is not None and not self._delivered and not self._gone:
-            self.invocation = None
-            self._fleet.stalled(self)
+        if self._gone or self.invocation is None or self._delivered:
+            return
+        left = self._taken_at + NEXT_GRACE - self._fleet.clock()
+        if left > 0:
+            self._grace_timer = self._loop.call_later(left, self._grace_due)
+            return
+        self.invocation = None
+        self._fleet.stalled(self)
 
     def asked_next(self, connection: RuntimeApi) -> None:
         """``GET .../next``. Raises IllegalCall."""
@@ -233,9 +251,6 @@ class LiveInstance:
             self._fleet.free_again(self)
 
     def _deliver(self, invocation: Invocation) -> None:
-        if self._grace_timer is not None:
-            self._grace_timer.cancel()
-            self._grace_timer = None
         connection = self._connection
         assert connection is not None
         fleet = self._fleet
@@ -363,7 +378,8 @@ class LiveInstance:
         if timed_out:
             duration = self.version.timeout
         billed = billing.billed_ms(duration, init)
-        if self.sandbox is not None:
+        if self.sandbox is not None and (duration > _HOT or invocation.answered_at > self._peak_due):
+            self._peak_due = invocation.answered_at + _PEAK_EVERY
             self.peak = self.sandbox.memory_peak() or self.peak
         request_id = invocation.request_id
         self.counts.billed += billing.gigabyte_seconds(billed, self.version.memory)
