@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from emulator.core.pool import PoolStatistics
+from emulator.telemetry.exposition import Exposition
 from emulator.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +103,7 @@ def test_nothing_is_left_for_later() -> None:
 
 
 def test_metric_names_follow_prometheus() -> None:
-    for metric in Metrics(lambda: PoolStatistics(0, {}, {}, 0), lambda: 0).collect():
+    for metric in Exposition(Metrics(lambda: PoolStatistics(0, {}, {}, 0), lambda: 0)).collect():
         assert re.fullmatch(r"faas_[a-z]+(_[a-z]+)*", metric.name), metric.name
         assert metric.documentation.endswith("."), f"{metric.name}: help is a sentence"
         assert not metric.name.endswith(("_total", "_count", "_sum", "_bucket")), "added by the client library"

@@ -29,6 +29,7 @@ from emulator.sandbox import docker_limits, launcher, limits, process, process_t
 from emulator.sandbox.cgroups import Layout
 from emulator.sandbox.protocol import Enforcement
 from emulator.telemetry import journal, metrics
+from emulator.telemetry.exposition import Exposition
 from emulator.telemetry.metrics import Metrics
 from tests.support.cloud import ROOT, Cloud
 
@@ -229,7 +230,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_metric_is_documented() -> None:
     names = set()
-    for metric in Metrics(lambda: PoolStatistics(0, {}, {}, 0), lambda: 0).collect():
+    for metric in Exposition(Metrics(lambda: PoolStatistics(0, {}, {}, 0), lambda: 0)).collect():
         names.add(metric.name + ("_total" if metric.type == "counter" else ""))
     documented = set(re.findall(r"^\| `(faas_\w+)` \|", (DOCS / "admin-api.md").read_text(), re.MULTILINE))
     assert documented == names

@@ -31,7 +31,6 @@ from emulator.telemetry.journal import Journal
 
 from .backend import choose_backend
 from .deployment import Deployment
-from .panel import build_panel
 from .reload import Reload
 
 Progress = Callable[[str], None]
@@ -194,6 +193,8 @@ def _stop_accepting(servers: list[HttpServer]) -> None:
 def _api_app(cloud: Cloud, door: InvokeDoor) -> Any:
     # Starlette and Prometheus are imported when first needed: a start must not wait for them.
     from emulator.doors.api import api_app
+
+    from .panel import build_panel
 
     urls = {"gateway": cloud.gateway_url, "api": cloud.api_url}
     panel = build_panel(cloud.fleet, cloud.invoker, cloud.routes_of, lambda: urls)

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from emulator import __version__
 from emulator.core.instance import State
 from emulator.core.model import Version
@@ -15,15 +13,13 @@ from emulator.doors.admin import Panel
 from emulator.fleet.fleet import Fleet, Record
 from emulator.fleet.live import LiveInstance
 from emulator.invoke.invoker import Invoker
+from emulator.telemetry.exposition import exposition
 
 
 def build_panel(
     fleet: Fleet, invoker: Invoker, routes: Callable[[str], list[str]], urls: Callable[[], dict[str, str]]
 ) -> Panel:
     """``routes``: of a function, as ``GET http://…``. ``urls``: gateway and api."""
-    registry = CollectorRegistry()
-    registry.register(fleet.metrics)
-
     def current(name: str) -> Version:
         version = invoker.functions.get(name)
         assert version is not None  # the admin API has asked ``exists``
@@ -66,7 +62,7 @@ def build_panel(
         ],
         log_wait=fleet.logs.wait,
         journal=fleet.journal.text,
-        metrics=lambda: generate_latest(registry),
+        metrics=lambda: exposition(fleet.metrics),
     )
 
 

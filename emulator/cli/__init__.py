@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = command
     from emulator.config.errors import ConfigError
 
-    from .client import Refused, Unreachable
+    from .failures import Refused, Unreachable
 
     try:
         status: int = arguments.run(arguments)

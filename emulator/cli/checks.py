@@ -16,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from .client import Client, Unreachable
+from .client import Client
+from .failures import Unreachable
 
 Status = Literal["ok", "warn", "fail"]
 

@@ -9,15 +9,9 @@ import os
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from .failures import Refused, Unreachable
+
 DEFAULT_URL = "http://127.0.0.1:4566"
-
-
-class Unreachable(Exception):
-    """No emulator answers. The message says what to do."""
-
-
-class Refused(Exception):
-    """The emulator answered, and said no."""
 
 
 class Client:

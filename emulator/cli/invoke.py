@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from . import FAILED, USAGE
-from .client import Client, Refused, message_of
+from .client import Client, message_of
+from .failures import Refused
 from .output import colour, print_json
 
 

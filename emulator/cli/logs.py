@@ -9,7 +9,8 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from .client import Client, Unreachable
+from .client import Client
+from .failures import Unreachable
 from .output import colour, print_json
 
 _WAIT = 20
