@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emulator.config import ConfigError, FunctionConfig, Project, load_project
-from emulator.doors.gateway import GatewayRoute, Router
+from emulator.doors.gateway import Router
 from emulator.registry.sources import Source
 from emulator.registry.watcher import CONFIGURATION, Watcher
 
@@ -71,7 +71,7 @@ class Reload:
 
 
 def router_of(project: Project) -> Router:
-    return Router(GatewayRoute(route.method, route.path, route.function) for route in project.routes)
+    return Router(project.routes)
 
 
 def _sources(project: Project) -> dict[str, Source]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emulator.core.model import Route
+
 from .errors import ConfigError, Problem
 from .functions import FunctionConfig, read_defaults, read_function
 from .kinds import describe
 from .lines import key_lines
-from .routes import Route, read_routes
+from .routes import read_routes
 from .settings import KINDS, Settings, make_settings
 from .tables import Report, Table
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from emulator.core.model import Route
 
 from .kinds import suggest, text
 from .tables import Report, Table
@@ -23,25 +24,9 @@ _ROUTE = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """``$default`` (method ``ANY``) takes what no other route takes."""
-
-    method: str
-    """``ANY`` or an upper-case HTTP method."""
-    path: str
-    """``/thumbnails/{size}``, ``/files/{proxy+}`` or ``$default``."""
-    function: str
-
-    @property
-    def key(self) -> str:
-        """As the platform writes it: ``GET /thumbnails/{size}``."""
-        return self.path if self.path == "$default" else f"{self.method} {self.path}"
-
-    @property
-    def shape(self) -> str:
-        """Equal for routes that would take the same requests: names of parameters don't count."""
-        return re.sub(r"\{[^}+]*(\+?)\}", r"{\1}", self.key)
+def _shape(route: Route) -> str:
+    """Equal for routes that would take the same requests: names of parameters don't count."""
+    return re.sub(r"\{[^}+]*(\+?)\}", r"{\1}", route.key)
 
 
 def read_routes(value: object, functions: Collection[str], report: Report) -> tuple[Route, ...]:
@@ -55,13 +40,13 @@ def read_routes(value: object, functions: Collection[str], report: Report) -> tu
         route = _read_route(Table(item, ("routes", index), report), functions)
         if route is None:
             continue
-        if route.shape in seen:
+        if _shape(route) in seen:
             report.add(
                 ("routes", index, "route"), "a route that is not there yet",
-                f'"{route.key}", which takes the same requests as routes[{seen[route.shape]}]',
+                f'"{route.key}", which takes the same requests as routes[{seen[_shape(route)]}]',
             )
             continue
-        seen[route.shape] = index
+        seen[_shape(route)] = index
         routes.append(route)
     return tuple(routes)
 

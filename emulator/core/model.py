@@ -54,3 +54,20 @@ class Version:
     @property
     def id(self) -> VersionId:
         return VersionId(f"{self.function}:{self.qualifier}@{self.revision}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which requests of the gateway go to a function. ``$default`` (method ``ANY``)
+    takes what no other route takes."""
+
+    method: str
+    """``ANY`` or an upper-case HTTP method."""
+    path: str
+    """``/thumbnails/{size}``, ``/files/{proxy+}`` or ``$default``."""
+    function: str
+
+    @property
+    def key(self) -> str:
+        """As the platform writes it: ``GET /thumbnails/{size}``."""
+        return self.path if self.path == "$default" else f"{self.method} {self.path}"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from emulator.core.errors import Fault, Throttled
+from emulator.core.model import Route
 from emulator.core.outcome import Outcome
 from emulator.doors import timing
 from emulator.http.message import HttpRequest
@@ -25,25 +25,12 @@ EVENT_LIMIT = 6_291_456
 """Bytes of the event that reaches the function (Lambda quotas)."""
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayRoute:
-    method: str
-    """``GET`` and so on, or ``ANY``."""
-    path: str
-    """``/items/{id}``, ``/files/{proxy+}``, or ``$default``."""
-    function: str
-
-    @property
-    def key(self) -> str:
-        return self.path if self.path == "$default" else f"{self.method} {self.path}"
-
-
 class Router:
     """Finds the route of a path. Immutable; a new configuration makes a new one."""
 
-    def __init__(self, routes: Iterable[GatewayRoute]) -> None:
-        self._default: GatewayRoute | None = None
-        self._table: list[tuple[list[str], GatewayRoute]] = []
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._default: Route | None = None
+        self._table: list[tuple[list[str], Route]] = []
         for route in routes:
             if route.path == "$default":
                 self._default = route
@@ -51,7 +38,7 @@ class Router:
                 self._table.append((route.path.split("/")[1:], route))
         self._table.sort(key=lambda row: (_rank(row[0]), row[1].method == "ANY"))
 
-    def match(self, method: str, path: str) -> tuple[GatewayRoute, dict[str, str]] | list[str]:
+    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]] | list[str]:
         """The route and its path parameters; else the methods that this path does know."""
         segments = path.split("/")[1:]
         others: list[str] = []
