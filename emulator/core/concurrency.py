@@ -31,15 +31,6 @@ class Concurrency:
         self._unreserved_in_flight = 0
         self._shares: dict[str, _Share] = {}
 
-    def configure(self, account: int, reserved: dict[str, int]) -> None:
-        """Replace the limits; what is in flight stays counted."""
-        self.account = account
-        for name in reserved.keys() - self._shares.keys():
-            self._shares[name] = _Share()
-        for name, share in self._shares.items():
-            share.reserved = reserved.get(name)
-        self._recount()
-
     def reserve(self, function: str, reserved: int | None) -> None:
         self._shares.setdefault(function, _Share()).reserved = reserved
         self._recount()

@@ -91,12 +91,6 @@ class RequestTooLarge(Fault):
         )
 
 
-class ResourceConflict(Fault):
-    code = "ResourceConflictException"
-    status = 409
-    message_key = "message"
-
-
 class Throttled(Fault):
     """429. ``reason`` is the value AWS puts into ``Reason``."""
 

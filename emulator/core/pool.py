@@ -114,6 +114,8 @@ class Pool:
         """Deployments with held invocations."""
         self._last_id = 0
         self._memory = 0
+        self._idle_memory = 0
+        """The part of it that could be evicted."""
         self._draining = False
 
     # -- configuration ---------------------------------------------------------
@@ -324,7 +326,7 @@ class Pool:
 
     def has_idle(self, version: VersionId) -> bool:
         deployment = self._deployments.get(version)
-        return deployment is not None and any(i.state is State.IDLE for i in reversed(deployment.idle))
+        return deployment is not None and deployment.idles > 0
 
     def instances(self) -> Iterable[Instance]:
         """All living instances, oldest first."""
@@ -394,8 +396,7 @@ class Pool:
             while idle:
                 instance = idle.pop()
                 if instance.state is State.IDLE:
-                    del self._idle_order[instance.id]
-                    deployment.idles -= 1
+                    self._leave_idle(instance, deployment)
                     self._bind(invocation, instance, now, orders)
                     return
         late = self._limits.binding == "late"
@@ -430,8 +431,7 @@ class Pool:
         bound = self._limits.memory
         if bound is None:
             return True
-        idle = sum(i.memory for i in self._idle_order.values()) if self._memory + memory > bound else 0
-        if self._memory - idle + memory > bound:
+        if self._memory - self._idle_memory + memory > bound:
             return False
         while self._memory + memory > bound:
             orders.append(self._stop(next(iter(self._idle_order.values())), StopReason.EVICTED))
@@ -460,6 +460,7 @@ class Pool:
         instance.idle_since = now
         instance.expires_at = deployment.keep_alive.expiry(instance, now)
         deployment.idles += 1
+        self._idle_memory += instance.memory
         self._idle_order[instance.id] = instance
         if instance.expires_at <= now:
             orders.append(self._stop(instance, StopReason.EXPIRED))
@@ -494,12 +495,16 @@ class Pool:
 
     def _remove(self, instance: Instance, deployment: _Deployment) -> None:
         if instance.state is State.IDLE:
-            del self._idle_order[instance.id]
-            deployment.idles -= 1
+            self._leave_idle(instance, deployment)
         instance.enter(State.GONE)
         del self._instances[instance.id]
         self._memory -= instance.memory
         deployment.alive -= 1
+
+    def _leave_idle(self, instance: Instance, deployment: _Deployment) -> None:
+        del self._idle_order[instance.id]
+        self._idle_memory -= instance.memory
+        deployment.idles -= 1
 
     def _drop(self, invocation: InvocationId, deployment: _Deployment) -> None:
         del self._running[invocation]

@@ -174,9 +174,8 @@ class Fleet:
             self._timer.cancel()
         if self._flusher is not None:
             self._flusher.cancel()
-        while self._tasks:
+        if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
-            break
         for task in self._tasks:
             task.cancel()
         self.logs.flush()
@@ -185,10 +184,14 @@ class Fleet:
     # -- what live instances report ----------------------------------------------
 
     def ready(self, live: LiveInstance) -> None:
+        self._started(live, True)
+        self._tell(self._pool.ready, (live.id,), about=live)
+
+    def _started(self, live: LiveInstance, ready: bool) -> None:
+        """Tell who has prewarmed it what came of it."""
         waiter = self._ready_waiters.pop(live.id, None)
         if waiter is not None and not waiter.done():
-            waiter.set_result(True)
-        self._tell(self._pool.ready, (live.id,), about=live)
+            waiter.set_result(ready)
 
     def finished(self, live: LiveInstance) -> None:
         self._tell(self._pool.finished, (live.id,))
@@ -205,16 +208,14 @@ class Fleet:
 
     def died(self, live: LiveInstance, *, delivered: bool) -> None:
         self._lives.pop(live.id, None)
-        waiter = self._ready_waiters.pop(live.id, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(False)
+        self._started(live, False)
         self._tell(self._pool.died, (live.id,), _PLAIN if delivered else _UNDELIVERED, about=live)
 
     def completed(
         self, live: LiveInstance, invocation: Invocation, outcome: Outcome, error_type: str | None, timed_out: bool
     ) -> None:
         """An invocation that ran has its outcome; the caller has been told."""
-        self._invocations.pop(invocation.id, None)
+        self._forget(invocation)
         counts = live.counts
         counts.invocation[outcome.start].observe(invocation.answered_at - invocation.delivered_at)
         if outcome.error_type is None:
@@ -232,8 +233,6 @@ class Fleet:
         invocation.payload = b""
         outcome.payload = b""
         self.records.append(Record(live, invocation, outcome, error_type))
-        if not self._invocations:
-            self._quiet.set()
 
     def start_failed(
         self, live: LiveInstance, invocation: Invocation, failure: Failure, body: bytes, phases: dict[str, float]
@@ -337,8 +336,11 @@ class Fleet:
             self._finish_with_fault(invocation, Outcome(fault=Throttled(reason)))
 
     def _finish_with_fault(self, invocation: Invocation, outcome: Outcome) -> None:
-        self._invocations.pop(invocation.id, None)
+        self._forget(invocation)
         invocation.done(outcome)
+
+    def _forget(self, invocation: Invocation) -> None:
+        self._invocations.pop(invocation.id, None)
         if not self._invocations:
             self._quiet.set()
 
