@@ -101,7 +101,7 @@ async def _build(
 
     backend = await choose_backend(settings, progress)
     stack.push_async_callback(backend.aclose)
-    inside = getattr(backend, "host_address", None) or "127.0.0.1"
+    inside = backend.host_address
 
     def runtime_environ(version: Version, runtime_api: str, log_stream: str) -> dict[str, str]:
         return environ(
@@ -140,8 +140,7 @@ async def _build(
     invoke_door = InvokeDoor(invoker)
     servers: list[HttpServer] = []
     app = _LazyApp(lambda: _api_app(cloud, invoke_door))
-    is_instance: Callable[[str], bool] = getattr(backend, "is_instance", lambda address: False)
-    api = HttpServer(_NotForFunctions(app, is_instance), invoke_door, accepts=invoke_door.accepts)
+    api = HttpServer(_NotForFunctions(app, backend.is_instance), invoke_door, accepts=invoke_door.accepts)
     await _serve(stack, servers, api, api_socket)
     if inside not in ("127.0.0.1", settings.host) and settings.host not in ("0.0.0.0", "::"):
         # Functions reach the API from their own network, but not what is for people only.

@@ -159,6 +159,8 @@ class LiveInstance:
             return
         # A quick runtime asks for its first event before the engine's answer is here.
         latest = self.stamps.ready or sandbox.started_at
+        if self.stamps.ready:
+            fleet.spawn(sandbox.settle())
         self.stamps.sandbox = min(sandbox.created_at, latest)
         self.stamps.process = min(sandbox.started_at, latest)
         self._output = sandbox.output
@@ -169,8 +171,7 @@ class LiveInstance:
     def admits(self, peer: str) -> bool:
         """May a connection from this address speak for the instance?"""
         if self.sandbox is None:  # it has been started, and the backend's answer is not here yet
-            owns = getattr(self._fleet.backend, "owns", None)
-            return owns is None or bool(owns(self._sandbox_name, peer))
+            return self._fleet.backend.owns(self._sandbox_name, peer)
         expected = self.sandbox.peer
         return expected is None or expected == peer
 
@@ -200,9 +201,8 @@ class LiveInstance:
         stamps.ready = self._fleet.clock()
         if not stamps.process <= stamps.user_init <= stamps.ready:
             stamps.user_init = 0.0
-        settle = getattr(self.sandbox, "settle", None)
-        if settle is not None:
-            self._fleet.spawn(settle())
+        if self.sandbox is not None:
+            self._fleet.spawn(self.sandbox.settle())
         self._fleet.ready(self)
 
     # -- invoke phase ------------------------------------------------------------

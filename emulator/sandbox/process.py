@@ -236,6 +236,16 @@ class ProcessBackend:
             raise
         return sandbox
 
+    @property
+    def host_address(self) -> str:
+        return "127.0.0.1"
+
+    def is_instance(self, address: str) -> bool:
+        return False
+
+    def owns(self, name: str, address: str) -> bool:
+        return True
+
     def enforcement(self) -> tuple[Enforcement, ...]:
         return describe(self.rung, self._layout, self.cpu_limit, self._has_networks)
 

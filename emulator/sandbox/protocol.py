@@ -111,6 +111,11 @@ class Sandbox(Protocol):
         then SIGKILL to all. Idempotent; never raises; returns when all is gone."""
         ...
 
+    async def settle(self) -> None:
+        """Init is over: from now on the CPU share that the memory size buys holds,
+        if the backend limits CPU. Never raises."""
+        ...
+
     async def pause(self) -> None:
         """Freeze every process of the tree. Idempotent."""
         ...
@@ -137,6 +142,19 @@ class SandboxBackend(Protocol):
         ...
     description: str
     """One line for people: what is used and why."""
+
+    @property
+    def host_address(self) -> str:
+        """Where a sandbox reaches this machine (the API, for a function's own calls)."""
+        ...
+
+    def is_instance(self, address: str) -> bool:
+        """Is this the address of a sandbox? False where sandboxes share the host's."""
+        ...
+
+    def owns(self, name: str, address: str) -> bool:
+        """May ``address`` be that of the sandbox ``name``, which ``launch`` has not returned yet?"""
+        ...
 
     async def open(self, progress: Progress) -> None:
         """Check that it works, remove what a killed predecessor left, start helpers.
